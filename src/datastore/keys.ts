@@ -1,0 +1,71 @@
+import { formatCidr, parseCidr } from '../ipam/cidr.js';
+import type { Cidr, Family } from '../ipam/cidr.js';
+
+/** Every key of Calico's v3 data model that we read or write, built and parsed. Prefixes end in `/`, so that a list
+ *  of `node-1` never shows `node-10`. */
+
+const IPAM = '/calico/ipam/v2';
+const RESOURCES = '/calico/resources/v3/projectcalico.org';
+/** Our own keys; nothing of Calico v3 reads below it. */
+const OWN = '/calico/libnetwork/v1';
+
+export const IPAM_CONFIG_KEY = `${IPAM}/config`;
+export const HANDLES_PREFIX = `${IPAM}/handle/`;
+/** All nodes' affinities, both families. */
+export const AFFINITIES_PREFIX = `${IPAM}/host/`;
+export const NETWORKS_PREFIX = `${OWN}/networks/`;
+/** Written by everyone of us who creates a pool, so that two who do at once see each other. */
+export const POOL_CREATION_KEY = `${OWN}/pool-creation`;
+
+export function blocksPrefix(family: Family): string {
+  return `${IPAM}/assignment/ipv${family}/block/`;
+}
+
+export function blockKey(cidr: Cidr): string {
+  return blocksPrefix(cidr.family) + dashed(cidr);
+}
+
+/** Affinities of one node, both families. */
+export function nodeAffinitiesPrefix(node: string): string {
+  return `${AFFINITIES_PREFIX}${node}/`;
+}
+
+export function affinityKey(node: string, cidr: Cidr): string {
+  return `${nodeAffinitiesPrefix(node)}ipv${cidr.family}/block/${dashed(cidr)}`;
+}
+
+export function parseAffinityKey(key: string): { node: string; cidr: Cidr } | undefined {
+  const match = /^\/?calico\/ipam\/v2\/host\/([^/]+)\/ipv[46]\/block\/([^/]+)$/.exec(key);
+  const cidr = match?.[2] === undefined ? undefined : parseCidr(match[2].replace(/-(\d+)$/, '/$1'));
+  return match?.[1] !== undefined && cidr ? { node: match[1], cidr } : undefined;
+}
+
+export function handleKey(id: string): string {
+  return HANDLES_PREFIX + id;
+}
+
+/** Plural names of the resources we know; also the last part of their keys. */
+export type Plural = 'ippools' | 'ipreservations' | 'workloadendpoints' | 'profiles' | 'nodes';
+
+export function resourcesPrefix(plural: Plural): string {
+  return `${RESOURCES}/${plural}/`;
+}
+
+export function resourceKey(plural: Plural, name: string): string {
+  return resourcesPrefix(plural) + name;
+}
+
+/** The namespace of all our workload endpoints. */
+export const ENDPOINT_NAMESPACE = 'libnetwork';
+
+export function endpointKey(name: string): string {
+  return `${resourcesPrefix('workloadendpoints')}${ENDPOINT_NAMESPACE}/${name}`;
+}
+
+export function networkKey(networkId: string): string {
+  return NETWORKS_PREFIX + networkId;
+}
+
+function dashed(cidr: Cidr): string {
+  return formatCidr(cidr).replace('/', '-');
+}

@@ -1,0 +1,58 @@
+/**
+ * JSON without loss: Calico's sequence numbers start at the nanosecond clock (1.8e18) and JavaScript's numbers end
+ * at 2^53, so `JSON.parse` would round them and corrupt the block on the next write. Integers of 16 digits and more
+ * become bigint here where they have to, and bigint becomes an integer again.
+ */
+
+/** A string (kept as it is), or an integer too long to be exact; not the digits of a fraction or exponent. */
+const LONG_INTEGER = /("(?:\\.|[^"\\])*")|(?<![\d.eE+-])(-?\d{16,})(?=\s*[,}\]])/g;
+/** A bigint on its way through JSON: a string that begins with NUL, which no Calico value does. */
+const MARKED = /"\\u0000(-?\d+)"/g;
+
+/** Parses JSON text; long integers come as bigint. Throws SyntaxError. */
+export function parseJson(text: string): unknown {
+  const marked = text.replace(LONG_INTEGER, (all, _string, digits) => (digits ? `"\\u0000${digits}"` : all));
+  if (marked === text) return JSON.parse(text);
+  return JSON.parse(marked, (_key, value: unknown) =>
+    typeof value === 'string' && /^\0-?\d+$/.test(value) ? exact(BigInt(value.slice(1))) : value,
+  );
+}
+
+/** A number where that is exact. */
+function exact(integer: bigint): number | bigint {
+  const number = Number(integer);
+  return Number.isSafeInteger(number) ? number : integer;
+}
+
+/** Formats a value as compact JSON; bigint becomes an integer. */
+export function formatJson(value: unknown): string {
+  return JSON.stringify(value, (_key, part: unknown) =>
+    typeof part === 'bigint' ? `\0${part}` : part,
+  ).replace(MARKED, '$1');
+}
+
+/** A JSON object. */
+export type JsonObject = Record<string, unknown>;
+
+/** True for `{…}`, not for arrays and null. */
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The object at `value`, or an empty one where it is absent, null or something else. */
+export function objectOrEmpty(value: unknown): JsonObject {
+  return isObject(value) ? value : {};
+}
+
+/** The strings among the values of a JSON object; a Go `map[string]string`, null included. */
+export function textMap(value: unknown): Record<string, string> {
+  const entries = Object.entries(objectOrEmpty(value));
+  return Object.fromEntries(
+    entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
+}
+
+/** The strings of a JSON array; a Go `[]string`, null included. */
+export function textList(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter(item => typeof item === 'string') : [];
+}
