@@ -1,0 +1,128 @@
+import { Etcd3 } from 'etcd3';
+import type { IDuplexStream, IRangeRequest, IRangeResponse, ITxnRequest, ITxnResponse } from 'etcd3';
+import type { IWatchRequest, IWatchResponse } from 'etcd3';
+import { noop } from 'cockatiel';
+import { readTlsFiles } from './etcd-options.js';
+import type { CheckedOptions } from './etcd-options.js';
+
+/** Time for a login, which costs the server a password hash. */
+const LOGIN_MILLISECONDS = 2_000;
+
+const CHANNEL = {
+  // A peer that vanished without a word is noticed after 15 s. Not more often, and not while nothing is in flight:
+  // etcd hangs up on clients that ping every 5 s or ping an idle connection.
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.keepalive_permit_without_calls': 0,
+  // grpc-js waits up to two minutes before it dials again; etcd restarts in a second.
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.min_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 1_000,
+  // Lists are paged; this is room for a page of ordinary size and a halved one of extraordinary size.
+  'grpc.max_receive_message_length': 16 * 1024 * 1024,
+  // All retries are ours: only we know when a transaction became doubtful.
+  'grpc.enable_retries': 0,
+};
+
+/** The calls we make, by their gRPC name. */
+export interface Calls {
+  range: { request: IRangeRequest; response: IRangeResponse };
+  txn: { request: ITxnRequest; response: ITxnResponse };
+}
+
+export type WatchStream = IDuplexStream<IWatchRequest, IWatchResponse>;
+
+/** The part of grpc-js' Metadata we use; etcd3 does not export the class. */
+interface Metadata {
+  clone(): Metadata;
+  set(name: string, value: string): void;
+}
+
+type Callback = (error: Error | null, response: unknown) => void;
+type Unary = (request: unknown, metadata: Metadata, options: { deadline: number }, done: Callback) => void;
+
+/** The methods grpc-js generates from etcd's .proto; etcd3 types its clients as having none. */
+interface Services {
+  readonly kv: { range: Unary; txn: Unary };
+  readonly watch: { watch(metadata: Metadata): WatchStream };
+  readonly metadata: Metadata;
+}
+
+/** Opens the door to etcd3's pool, which knows how to log in and holds the generated clients. */
+class Client extends Etcd3 {
+  async services(): Promise<Services> {
+    return this.pool.withConnection('KV', kv => {
+      const metadata: Metadata = (kv.metadata as Metadata).clone();
+      // A member that was cut off from its cluster then says so at once, instead of keeping silent.
+      metadata.set('hasleader', 'true');
+      const watch = kv.resource.getServiceClient('Watch') as unknown as Services['watch'];
+      return { kv: kv.client as unknown as Services['kv'], watch, metadata };
+    });
+  }
+}
+
+/**
+ * One connection to one endpoint, with the login and the TLS files of the time it was opened. It never heals:
+ * whoever sees it fail drops it and opens another. All its calls and watches share one TCP connection.
+ *
+ * Calls go to the generated gRPC methods: etcd3's own `exec` retries an expired token without end and
+ * hides gRPC's error, from which we tell "not sent" from "answer lost".
+ */
+export class EtcdConnection {
+  readonly endpoint: string;
+  readonly #client: Client;
+  #opening: Promise<Services> | undefined;
+  #services: Services | undefined;
+
+  /**
+   * Reads the TLS files; connects and logs in with the first call.
+   *
+   * @throws Error of `fs` where a TLS file cannot be read
+   */
+  constructor(endpoint: string, options: CheckedOptions, login: boolean) {
+    this.endpoint = endpoint;
+    const credentials = readTlsFiles(options);
+    const { username, password } = options;
+    const callOptions = (): { deadline: number } => ({ deadline: Date.now() + LOGIN_MILLISECONDS });
+    this.#client = new Client({
+      hosts: endpoint,
+      grpcOptions: CHANNEL,
+      faultHandling: { global: noop, host: () => noop },
+      ...(credentials && { credentials }),
+      ...(login && username !== undefined && password !== undefined
+        ? { auth: { username, password, callOptions } }
+        : {}),
+    });
+  }
+
+  /** One round trip (and, the first time, those of connecting and of the login). Rejects with gRPC's error. */
+  async call<M extends keyof Calls>(
+    method: M,
+    request: Calls[M]['request'],
+    deadline: number,
+  ): Promise<Calls[M]['response']> {
+    const services = this.#services ?? (await this.#open());
+    return new Promise((resolve, reject) => {
+      services.kv[method](request, services.metadata, { deadline }, (error, response) => {
+        if (error) reject(error);
+        else resolve(response as Calls[M]['response']);
+      });
+    });
+  }
+
+  /** A stream of watch requests and answers, which ends only when it breaks or is cancelled. */
+  async watch(): Promise<WatchStream> {
+    const services = this.#services ?? (await this.#open());
+    return services.watch.watch(services.metadata);
+  }
+
+  async #open(): Promise<Services> {
+    this.#opening ??= this.#client.services();
+    return (this.#services = await this.#opening);
+  }
+
+  /** Accepts no new calls. What is under way runs to its end or its deadline. */
+  close(): void {
+    this.#client.close();
+  }
+}

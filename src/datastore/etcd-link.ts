@@ -1,0 +1,179 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { remaining } from '../deadline.js';
+import { DatastoreError } from '../errors.js';
+import type { Logger } from '../log.js';
+import { EtcdConnection } from './etcd-connection.js';
+import type { Calls } from './etcd-connection.js';
+import { failureOf } from './etcd-failure.js';
+import type { Failure, FailureKind } from './etcd-failure.js';
+import type { CheckedOptions } from './etcd-options.js';
+
+/** Longest time for one call with all its tries, where the caller set no earlier deadline. */
+export const CALL_MILLISECONDS = 5_000;
+/** Longest time for one try, so that an endpoint that swallows calls leaves time for another. */
+const TRY_MILLISECONDS = 2_000;
+const FIRST_PAUSE_MILLISECONDS = 50;
+const LONGEST_PAUSE_MILLISECONDS = 500;
+
+/** A failure that is no reason to try again; `etcd.ts` and its neighbours act on the kind. */
+export class EtcdRefusal extends DatastoreError {
+  constructor(
+    readonly failure: Failure,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** What the earlier tries of a call have come to. */
+export interface Tries {
+  /** A try was sent and its answer lost: it may have had its effect. */
+  lost: boolean;
+}
+
+/**
+ * The way to the cluster: one connection at a time, kept while it works, replaced by one to the next endpoint when
+ * it fails. Calls are tried again until the deadline in force; each is bounded by gRPC's own deadline.
+ */
+export class EtcdLink {
+  readonly #options: CheckedOptions;
+  readonly #log: Logger;
+  #connection: EtcdConnection | undefined;
+  #turn: number;
+  #login = true;
+  #closed = false;
+
+  constructor(options: CheckedOptions, log: Logger) {
+    this.#options = options;
+    this.#log = log;
+    // Hosts share one list of endpoints; a random start spreads them over the members.
+    this.#turn = Math.floor(Math.random() * options.endpoints.length);
+  }
+
+  /**
+   * The connection in use, or a new one to the endpoint whose turn it is.
+   *
+   * @throws DatastoreError after `close`; Error of `fs` where a TLS file cannot be read
+   */
+  connection(): EtcdConnection {
+    if (this.#closed) throw new DatastoreError('the connection to etcd was closed');
+    return (this.#connection ??= new EtcdConnection(this.#endpoint(), this.#options, this.#login));
+  }
+
+  /** Lets go of a connection that failed: the next call uses the next endpoint, fresh TLS files and a new login. */
+  drop(connection: EtcdConnection): void {
+    if (this.#connection !== connection) return; // somebody else saw it fail first
+    this.#connection = undefined;
+    this.#turn++;
+    connection.close();
+  }
+
+  /**
+   * One call, tried until it is answered.
+   *
+   * @param request made anew for every try, as a transaction asks for more once it became doubtful
+   * @throws DatastoreError when the deadline passes; its subclass EtcdRefusal when etcd says no
+   */
+  async call<M extends keyof Calls>(
+    method: M,
+    request: (tries: Tries) => Calls[M]['request'],
+  ): Promise<Calls[M]['response']> {
+    const until = Date.now() + remaining(CALL_MILLISECONDS);
+    const tries: Tries = { lost: false };
+    if (until <= Date.now()) throw new DatastoreError('no time is left to ask etcd: the deadline has passed');
+    let trouble: Trouble | undefined;
+    for (;;) {
+      let connection: EtcdConnection | undefined;
+      try {
+        connection = this.connection();
+        return await connection.call(method, request(tries), this.#tryUntil(until));
+      } catch (error) {
+        if (this.#closed) throw new DatastoreError('the connection to etcd was closed', { cause: error });
+        trouble ??= new Trouble();
+        await this.#failed(connection, error, trouble, tries, until);
+      }
+    }
+  }
+
+  /** Is final. Calls under way fail, or run to their deadline without a further try. */
+  close(): void {
+    this.#closed = true;
+    this.#connection?.close();
+    this.#connection = undefined;
+  }
+
+  #endpoint(): string {
+    const { endpoints } = this.#options;
+    return endpoints[this.#turn % endpoints.length] ?? '';
+  }
+
+  /** When a try that starts now is given up: with several endpoints, never later than half of what is left. */
+  #tryUntil(until: number): number {
+    const now = Date.now();
+    const left = until - now;
+    return now + Math.min(TRY_MILLISECONDS, this.#options.endpoints.length > 1 ? left / 2 : left);
+  }
+
+  /** Returns when the call may be tried again; throws when it may not. */
+  async #failed(
+    connection: EtcdConnection | undefined,
+    error: unknown,
+    trouble: Trouble,
+    tries: Tries,
+    until: number,
+  ): Promise<void> {
+    // Without a connection, it was a TLS file that could not be read: perhaps it is being replaced right now.
+    const failure: Failure = connection
+      ? failureOf(error)
+      : { kind: 'unsent', reason: error instanceof Error ? error.message : 'unknown' };
+    if (failure.kind === 'lost') tries.lost = true;
+    const endpoint = connection?.endpoint ?? this.#endpoint();
+    if (!trouble.mayTryAgain(failure, this.#options.username !== undefined))
+      throw new EtcdRefusal(failure, `etcd at ${endpoint} refused: ${failure.reason}`, { cause: error });
+    // Users can be enabled and disabled while we run.
+    if (failure.kind === 'auth-off') this.#login = false;
+    if (failure.kind === 'token' || failure.kind === 'anonymous') this.#login = true;
+    this.#log.debug({ endpoint, reason: failure.reason }, 'a call to etcd failed');
+    trouble.reasons.set(endpoint, failure.reason);
+    if (connection) this.drop(connection);
+    else this.#turn++;
+    const wait = trouble.pauseBefore(this.#options.endpoints.length);
+    if (Date.now() + wait >= until) throw unreachable(trouble.reasons, tries.lost, error);
+    if (wait > 0) await pause(wait);
+  }
+}
+
+/** What one call has gone through so far. */
+class Trouble {
+  /** The newest reason per endpoint, for the message. */
+  readonly reasons = new Map<string, string>();
+  #tries = 0;
+  /** Why a new login (or none) was tried: each reason once, or a stubborn etcd would keep us busy. */
+  readonly #logins = new Set<FailureKind>();
+
+  mayTryAgain({ kind }: Failure, hasUser: boolean): boolean {
+    if (kind === 'unsent' || kind === 'lost') return true;
+    const newLogin = kind === 'token' || kind === 'auth-off' || (kind === 'anonymous' && hasUser);
+    if (!newLogin || this.#logins.has(kind)) return false;
+    this.#logins.add(kind);
+    return true;
+  }
+
+  /** None while there is an endpoint not tried yet, then longer and longer. */
+  pauseBefore(endpoints: number): number {
+    const rounds = Math.floor(++this.#tries / endpoints) - 1;
+    if (this.#tries % endpoints !== 0) return 0;
+    return Math.min(LONGEST_PAUSE_MILLISECONDS, FIRST_PAUSE_MILLISECONDS * 2 ** rounds);
+  }
+}
+
+function unreachable(reasons: ReadonlyMap<string, string>, lost: boolean, cause: unknown): DatastoreError {
+  const doubt = lost ? '; the change may have been made nevertheless' : '';
+  const [only] = reasons;
+  const where =
+    reasons.size === 1 && only
+      ? `etcd at ${only[0]} cannot be reached (${only[1]}${doubt})`
+      : `etcd cannot be reached (${[...reasons].map(pair => pair.join(': ')).join('; ')}${doubt})`;
+  return new DatastoreError(`${where}: check that it runs and that ETCD_ENDPOINTS is right`, { cause });
+}

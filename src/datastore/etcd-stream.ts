@@ -1,0 +1,82 @@
+import type { IWatchResponse } from 'etcd3';
+import type { EtcdConnection, WatchStream } from './etcd-connection.js';
+import { entryOf, rangeOf } from './etcd-wire.js';
+import type { Watcher } from './store.js';
+
+/** How often the server is asked for a sign of life on the stream itself. */
+const ASK_MILLISECONDS = 4_000;
+/**
+ * Silence that means the stream is dead although its connection may live: three questions without an answer.
+ * Together with the interval this bounds the time to notice to 15 s.
+ */
+const SILENCE_MILLISECONDS = 11_000;
+
+/**
+ * Streams the changes of a prefix from a revision on (inclusive) to `watcher`, in the order of revisions.
+ * Resolves when `signal` aborts or the server ends the stream; rejects with what broke it. Afterwards nothing is
+ * reported any more.
+ */
+export async function streamFrom(
+  connection: EtcdConnection,
+  prefix: string,
+  revision: string,
+  watcher: Watcher,
+  signal: AbortSignal,
+): Promise<void> {
+  if (signal.aborted) return;
+  const stream = await connection.watch();
+  const { key, range_end } = rangeOf(prefix);
+  // `fragment`: a revision larger than one message comes in pieces instead of breaking the stream.
+  const request = { key, range_end, start_revision: revision, fragment: true };
+  try {
+    await until(signal, stream, watcher, () => stream.write({ create_request: request }));
+  } finally {
+    stream.on('error', () => undefined); // cancelling is reported as an error, which nobody waits for any more
+    stream.cancel();
+  }
+}
+
+function until(signal: AbortSignal, stream: WatchStream, watcher: Watcher, start: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let heard = Date.now();
+    const settle = (error?: Error): void => {
+      clearInterval(timer);
+      signal.removeEventListener('abort', aborted);
+      isOver = true;
+      if (error) reject(error);
+      else resolve();
+    };
+    const aborted = (): void => settle();
+    let isOver = false;
+    const timer = setInterval(() => {
+      if (Date.now() - heard >= SILENCE_MILLISECONDS) settle(new Error('etcd has fallen silent'));
+      else stream.write({ progress_request: {} });
+    }, ASK_MILLISECONDS);
+    signal.addEventListener('abort', aborted);
+    stream.on('error', settle);
+    stream.on('end', () => settle());
+    stream.on('data', response => {
+      if (isOver) return;
+      heard = Date.now();
+      if (response.canceled) settle(cancellation(response));
+      else report(response, watcher, signal);
+    });
+    if (signal.aborted) settle();
+    else start();
+  });
+}
+
+function report(response: IWatchResponse, watcher: Watcher, signal: AbortSignal): void {
+  for (const event of response.events) {
+    if (signal.aborted) return; // a callback may close the watch
+    if (event.type === 'Put') watcher.put(entryOf(event.kv));
+    else watcher.deleted(event.kv.key.toString(), event.kv.mod_revision);
+  }
+}
+
+function cancellation(response: IWatchResponse): Error {
+  // etcd names the compaction only by number, and often gives no reason at all.
+  const compacted = response.compact_revision !== '0' && response.compact_revision !== '';
+  if (compacted) return new Error('required revision has been compacted');
+  return new Error(`etcd cancelled the watch: ${response.cancel_reason || 'no reason given'}`);
+}

@@ -1,0 +1,144 @@
+import { withoutDeadline } from '../deadline.js';
+import { DatastoreError, reason } from '../errors.js';
+import type { Logger } from '../log.js';
+import { failureOf } from './etcd-failure.js';
+import type { EtcdLink } from './etcd-link.js';
+import { listPrefix } from './etcd-list.js';
+import { streamFrom } from './etcd-stream.js';
+import type { Watch, Watcher } from './store.js';
+
+const FIRST_PAUSE_MILLISECONDS = 50;
+const LONGEST_PAUSE_MILLISECONDS = 5_000;
+/** A stream that held this long was no flicker: the next gap starts again with the shortest pause. */
+const STEADY_MILLISECONDS = 5_000;
+
+/**
+ * Follows a prefix until closed: list, stream, and again after any gap.
+ *
+ * @param closed called once, when the watch is closed
+ */
+export function watchPrefix(
+  link: EtcdLink,
+  prefix: string,
+  watcher: Watcher,
+  log: Logger,
+  closed: () => void,
+): Watch {
+  return new PrefixWatch(link, prefix, guarded(watcher, prefix, log), log, closed);
+}
+
+class PrefixWatch implements Watch {
+  readonly ready: Promise<void>;
+  readonly #link: EtcdLink;
+  readonly #prefix: string;
+  readonly #watcher: Required<Watcher>;
+  readonly #log: Logger;
+  readonly #closed: () => void;
+  /** Aborted by `close`; nothing is reported afterwards. */
+  readonly #end = new AbortController();
+  #becomeReady: () => void = () => undefined;
+  #giveUpReady: (error: Error) => void = () => undefined;
+
+  constructor(link: EtcdLink, prefix: string, watcher: Required<Watcher>, log: Logger, closed: () => void) {
+    this.#link = link;
+    this.#prefix = prefix;
+    this.#watcher = watcher;
+    this.#log = log;
+    this.#closed = closed;
+    this.ready = new Promise((resolve, reject) => {
+      this.#becomeReady = resolve;
+      this.#giveUpReady = reject;
+    });
+    this.ready.catch(() => undefined); // nobody need wait for it
+    // Whoever starts a watch may be answering a request; the watch goes on after that.
+    void withoutDeadline(() => this.#follow());
+  }
+
+  close(): void {
+    if (this.#end.signal.aborted) return;
+    this.#end.abort();
+    this.#giveUpReady(new DatastoreError('the watch was closed'));
+    this.#closed();
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#end;
+    let pause = FIRST_PAUSE_MILLISECONDS;
+    let isLost = false;
+    while (!signal.aborted) {
+      let since = Infinity;
+      const error = await this.#listAndStream(() => {
+        since = Date.now();
+        isLost = false;
+      });
+      if (signal.aborted) return;
+      if (!isLost) {
+        isLost = true;
+        this.#log.warn({ prefix: this.#prefix, reason: error.message }, 'lost sight of etcd, listing again');
+        this.#watcher.lost(error);
+      }
+      if (Date.now() - since >= STEADY_MILLISECONDS) pause = FIRST_PAUSE_MILLISECONDS;
+      await sleep(pause * (0.5 + Math.random() / 2), signal);
+      pause = Math.min(pause * 2, LONGEST_PAUSE_MILLISECONDS);
+    }
+  }
+
+  /** One life of the watch. Returns why it ended; never throws. */
+  async #listAndStream(listed: () => void): Promise<Error> {
+    const { signal } = this.#end;
+    try {
+      const listing = await listPrefix(this.#link, this.#prefix);
+      if (signal.aborted) return new DatastoreError('the watch was closed');
+      listed();
+      this.#watcher.snapshot(listing);
+      this.#becomeReady();
+      const connection = this.#link.connection();
+      try {
+        const from = (BigInt(listing.revision) + 1n).toString();
+        await streamFrom(connection, this.#prefix, from, this.#watcher, signal);
+        return new DatastoreError('the watch ended');
+      } catch (error) {
+        // A compacted watch leaves the connection as good as it was; anything else may be its fault or its token's.
+        if (!signal.aborted && failureOf(error).kind !== 'compacted') this.#link.drop(connection);
+        throw error;
+      }
+    } catch (error) {
+      if (error instanceof DatastoreError) return error;
+      return new DatastoreError(`the watch on etcd broke: ${failureOf(error).reason}`, { cause: error });
+    }
+  }
+}
+
+/**
+ * The same watcher, whose callbacks do not throw: a fault in one consumer is no reason to end the watch. They run
+ * outside any deadline: the connection's events belong to whatever call happened to open it, long answered by now.
+ */
+function guarded(watcher: Watcher, prefix: string, log: Logger): Required<Watcher> {
+  const guard =
+    <A extends unknown[]>(callback: (...values: A) => void) =>
+    (...values: A): void => {
+      try {
+        withoutDeadline(() => callback(...values));
+      } catch (error) {
+        log.error({ prefix, reason: reason(error), err: error }, 'a watcher failed; its watch goes on');
+      }
+    };
+  return {
+    snapshot: guard(listing => watcher.snapshot(listing)),
+    put: guard(entry => watcher.put(entry)),
+    deleted: guard((key, revision) => watcher.deleted(key, revision)),
+    lost: guard(error => watcher.lost?.(error)),
+  };
+}
+
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener('abort', done);
+  });
+}

@@ -1,0 +1,105 @@
+import type { ICompare, IKeyValue, IRequestOp, IResponseOp, ITxnRequest } from 'etcd3';
+import type { Compare, Entry, Transaction, Write } from './store.js';
+
+/** The wire's view of keys and values is bytes; bytes that are no UTF-8 become U+FFFD and never an error. */
+export function entryOf(kv: IKeyValue): Entry {
+  return { key: kv.key.toString(), value: kv.value.toString(), revision: kv.mod_revision };
+}
+
+/** The half-open range of all keys that begin with `prefix`; of all keys where it is empty. */
+export function rangeOf(prefix: string): { key: Buffer; range_end: Buffer } {
+  const key = Buffer.from(prefix);
+  if (key.length === 0) return { key: Buffer.of(0), range_end: Buffer.of(0) };
+  const end = Buffer.from(key);
+  // The last byte of UTF-8 text is never 0xff, so the next key after all of the prefix is one addition away.
+  end[end.length - 1] = (end[end.length - 1] ?? 0) + 1;
+  return { key, range_end: end };
+}
+
+/**
+ * A transaction as etcd takes it.
+ *
+ * @param doubtful asks, where a compare fails, for every key the transaction writes too: enough to recognise
+ *   our own earlier try ({@link ownEarlierTry})
+ */
+export function requestOf(transaction: Transaction, doubtful: boolean): ITxnRequest {
+  const read = transaction.otherwise ?? [];
+  return {
+    compare: transaction.compare.map(compareOf),
+    success: transaction.then.map(writeOf),
+    failure: (doubtful ? [...read, ...transaction.then.map(keyOf)] : read).map(readOf),
+  };
+}
+
+/**
+ * The keys of `otherwise` as the answer to a failed compare shows them.
+ *
+ * @param responses in the order of the request: those of `otherwise`, then whatever was read besides
+ */
+export function foundIn(
+  transaction: Transaction,
+  responses: readonly IResponseOp[],
+): Map<string, Entry | undefined> {
+  const found = new Map<string, Entry | undefined>();
+  transaction.otherwise?.forEach((key, index) => found.set(key, entryIn(responses[index])));
+  return found;
+}
+
+/**
+ * The revision at which an earlier try of this very transaction was applied, where the keys it writes leave no
+ * other reading: every put holds exactly our value, all at one revision, and every delete is absent. A transaction
+ * that only deletes leaves no mark, so it can never be recognised.
+ *
+ * @param responses to a request made with `doubtful`
+ */
+export function ownEarlierTry(
+  transaction: Transaction,
+  responses: readonly IResponseOp[],
+): string | undefined {
+  const offset = transaction.otherwise?.length ?? 0;
+  let revision: string | undefined;
+  for (const [index, write] of transaction.then.entries()) {
+    const entry = entryIn(responses[offset + index]);
+    if ('delete' in write) {
+      if (entry) return undefined;
+      continue;
+    }
+    if (entry?.value !== write.value) return undefined;
+    revision ??= entry.revision;
+    if (entry.revision !== revision) return undefined;
+  }
+  return revision;
+}
+
+function entryIn(response: IResponseOp | undefined): Entry | undefined {
+  const kv = response?.response_range.kvs[0];
+  return kv && entryOf(kv);
+}
+
+function compareOf(compare: Compare): ICompare {
+  const key = Buffer.from(compare.key);
+  switch (compare.is) {
+    case 'absent':
+      return { key, result: 'Equal', target: 'Version', version: '0' };
+    case 'present':
+      return { key, result: 'Greater', target: 'Version', version: '0' };
+    case 'revision':
+      return { key, result: 'Equal', target: 'Mod', mod_revision: compare.revision };
+    case 'value':
+      return { key, result: 'Equal', target: 'Value', value: Buffer.from(compare.value) };
+  }
+}
+
+function writeOf(write: Write): IRequestOp {
+  return 'put' in write
+    ? { request_put: { key: Buffer.from(write.put), value: Buffer.from(write.value) } }
+    : { request_delete_range: { key: Buffer.from(write.delete) } };
+}
+
+function keyOf(write: Write): string {
+  return 'put' in write ? write.put : write.delete;
+}
+
+function readOf(key: string): IRequestOp {
+  return { request_range: { key: Buffer.from(key) } };
+}
