@@ -1,0 +1,36 @@
+import { hostCidr } from './bytes.js';
+import type { Link } from './rtnetlink-messages.js';
+import type { RtNetlink } from './rtnetlink.js';
+
+/** MTU in bytes where the host does not say. */
+const ETHERNET_MTU = 1500;
+
+/** MTU of the interface of the default route (IPv4's first, then IPv6's), else 1500. */
+export async function defaultMtu(netlink: RtNetlink): Promise<number> {
+  const routes = await netlink.routes();
+  for (const destination of ['0.0.0.0/0', '::/0']) {
+    const candidates = routes.filter(route => route.destination === destination && route.type === 'unicast');
+    const [best] = candidates.sort((a, b) => a.metric - b.metric);
+    if (best === undefined) continue;
+    const link = (await netlink.links()).find(({ index }) => index === best.device);
+    if (link !== undefined) return link.mtu;
+  }
+  return ETHERNET_MTU;
+}
+
+/**
+ * What the host reaches without us, as CIDRs: destinations of routes not of our protocol number, without the default
+ * routes, and its own addresses. Without IPv6's link-local and multicast, which every interface has.
+ */
+export async function foreignRoutes(netlink: RtNetlink, ourProtocol: number): Promise<string[]> {
+  const routes = await netlink.routes();
+  const addresses = await netlink.addresses();
+  const destinations = routes.filter(route => route.protocol !== ourProtocol).map(route => route.destination);
+  const all = new Set([...destinations, ...addresses.map(({ address }) => hostCidr(address))]);
+  return [...all].filter(cidr => !cidr.endsWith('/0') && !/^(fe[89ab]|ff)/.test(cidr)).sort();
+}
+
+/** Veths whose names begin with `prefix`. */
+export async function hostLinks(netlink: RtNetlink, prefix: string): Promise<Link[]> {
+  return (await netlink.links()).filter(({ kind, name }) => kind === 'veth' && name.startsWith(prefix));
+}

@@ -1,0 +1,82 @@
+import type { Logger } from '../log.js';
+import { reason } from '../errors.js';
+import type { Dataplane, EndpointWiring } from './dataplane.js';
+import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
+import type { LinuxOptions } from './linux.js';
+import { LinkReaper } from './reaper.js';
+import { RtNetlink } from './rtnetlink.js';
+import { Veths } from './veth.js';
+
+/**
+ * The dataplane beside a Felix on the same host: makes and deletes veths, with the settings their host ends need
+ * until Felix sees them, and leaves routes, masquerading, forwarding and policy to Felix, which derives them from
+ * the workload endpoints in etcd. Opens a netlink socket.
+ */
+export function createFelixDataplane(options: LinuxOptions, log: Logger): FelixDataplane {
+  return new FelixDataplane(options, log);
+}
+
+/** See {@link Dataplane} and {@link createFelixDataplane}. */
+export class FelixDataplane implements Dataplane {
+  private readonly netlink = new RtNetlink();
+  private readonly reaper = new LinkReaper();
+  private readonly veths = new Veths(this.netlink, this.reaper);
+
+  private readonly protocol: number;
+  private readonly prefix: string;
+
+  constructor(
+    options: LinuxOptions,
+    private readonly log: Logger,
+  ) {
+    this.protocol = options.routeProtocol ?? 81;
+    this.prefix = options.interfacePrefix ?? 'cali';
+  }
+
+  async attach(wiring: EndpointWiring): Promise<void> {
+    await this.veths.ensure(wiring);
+  }
+
+  async detach(hostInterface: string): Promise<void> {
+    if (this.reaper.isDeleting(hostInterface) || (await this.netlink.link(hostInterface)) === undefined)
+      return;
+    this.reaper.delete(hostInterface).catch((error: unknown) => {
+      this.log.error({ interface: hostInterface, reason: reason(error) }, 'cannot delete an interface');
+    });
+  }
+
+  async repair(): Promise<readonly string[]> {
+    return [];
+  }
+
+  async apply(): Promise<void> {
+    // Felix's.
+  }
+
+  async dockerStarted(): Promise<void> {
+    // Forwarding is Felix's too.
+  }
+
+  /** Names of the host interfaces of endpoints, known or not, without those being deleted: to find leftovers. */
+  async hostInterfaces(): Promise<string[]> {
+    const names = (await hostLinks(this.netlink, this.prefix)).map(link => link.name);
+    return names.filter(name => !this.reaper.isDeleting(name));
+  }
+
+  async defaultMtu(): Promise<number> {
+    return defaultMtu(this.netlink);
+  }
+
+  async foreignRoutes(): Promise<readonly string[]> {
+    return foreignRoutes(this.netlink, this.protocol);
+  }
+
+  async removeAll(): Promise<void> {
+    // Nothing of ours is there.
+  }
+
+  async close(): Promise<void> {
+    await this.reaper.close();
+    this.netlink.close();
+  }
+}

@@ -1,0 +1,242 @@
+import type { Logger } from '../log.js';
+import { reason } from '../errors.js';
+import type { Dataplane, EndpointWiring, HostState } from './dataplane.js';
+import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
+import { Forwarding } from './forwarding.js';
+import { NatTable } from './nft.js';
+import { LinkReaper } from './reaper.js';
+import { HostRoutes } from './routes.js';
+import { RtNetlink } from './rtnetlink.js';
+import { turnOnForwarding4, turnOnForwarding6 } from './sysctl.js';
+import { Veths, hasIpv6 } from './veth.js';
+import { watchNftables, watchRoutes } from './watch.js';
+import type { Watch } from './watch.js';
+
+/** What can be chosen about the host's side. */
+export interface LinuxOptions {
+  /** rtm_protocol of every route of ours, 81 where not given; Felix uses 80. */
+  readonly routeProtocol?: number;
+  /** What the names of host interfaces begin with, `cali` where not given. */
+  readonly interfacePrefix?: string;
+  /** Milliseconds between checks that need no notification, 30,000 where not given. */
+  readonly checkInterval?: number;
+}
+
+/** Notifications come in swarms: look once, this many milliseconds after the first. */
+const DEBOUNCE_MS = 100;
+
+/** A flush may take a thousand routes: the log names this many. */
+const REPORTED = 10;
+
+/** Parts of the host that can be looked at and put right on their own. */
+type Part = 'routes' | 'table' | 'forwarding';
+const PARTS: readonly Part[] = ['routes', 'table', 'forwarding'];
+
+/** The dataplane of our own: routes, masquerading and forwarding by this process. Opens a netlink socket. */
+export function createLinuxDataplane(options: LinuxOptions, log: Logger): LinuxDataplane {
+  return new LinuxDataplane(options, log);
+}
+
+/** See {@link Dataplane}; each part of the work has a file of its own. */
+export class LinuxDataplane implements Dataplane {
+  private readonly netlink = new RtNetlink();
+  private readonly reaper = new LinkReaper();
+  private readonly veths = new Veths(this.netlink, this.reaper);
+  private readonly table = new NatTable();
+  private readonly routes: HostRoutes;
+  private readonly forwarding: Forwarding;
+  private readonly protocol: number;
+  private readonly prefix: string;
+  private readonly checkInterval: number;
+  private readonly due = new Map<Part, NodeJS.Timeout>();
+  private readonly complaints = new Map<Part, string>();
+  private watches: Watch[] | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private isApplied = false;
+  /** Whatever changes shared parts waits for what does so already. */
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    options: LinuxOptions,
+    private readonly log: Logger,
+  ) {
+    this.protocol = options.routeProtocol ?? 81;
+    this.prefix = options.interfacePrefix ?? 'cali';
+    this.checkInterval = options.checkInterval ?? 30_000;
+    this.routes = new HostRoutes(this.netlink, this.protocol);
+    this.forwarding = new Forwarding(this.prefix, log);
+  }
+
+  /**
+   * As the port says. Turns IP forwarding on where it still is off: dockerd, which is up by now, has set its FORWARD
+   * policy to DROP by then or never will, and it does so only where it turns forwarding on itself.
+   */
+  async attach(wiring: EndpointWiring): Promise<void> {
+    this.watch();
+    if (turnOnForwarding4()) this.log.info('turned net.ipv4.ip_forward on');
+    if (hasIpv6(wiring) && turnOnForwarding6()) this.log.info('turned net.ipv6.conf.all.forwarding on');
+    const link = await this.veths.ensure(wiring);
+    try {
+      await this.routes.addEndpoint(link, wiring);
+    } catch (error) {
+      await this.detach(wiring.hostInterface).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /**
+   * Resolves when the routes are gone; the interface follows within some 20 ms, on a thread of its own. The same
+   * name may be attached at once: that waits. A deletion that fails is logged, and made up for by the next detach or
+   * attach of the name.
+   */
+  async detach(hostInterface: string): Promise<void> {
+    if (this.reaper.isDeleting(hostInterface)) return;
+    if (!(await this.routes.removeEndpoint(hostInterface))) return;
+    this.reaper.delete(hostInterface).catch((error: unknown) => {
+      this.log.error({ interface: hostInterface, reason: reason(error) }, 'cannot delete an interface');
+    });
+  }
+
+  async repair(endpoints: readonly EndpointWiring[]): Promise<readonly string[]> {
+    this.watch();
+    return this.inTurn(async () => {
+      const links = new Map((await hostLinks(this.netlink, this.prefix)).map(link => [link.name, link]));
+      const settings: string[] = [];
+      for (const wiring of endpoints) {
+        const link = links.get(wiring.hostInterface);
+        if (link === undefined || this.reaper.isDeleting(link.name)) continue;
+        this.routes.remember(link, wiring);
+        settings.push(...this.veths.repair(wiring));
+        // Reading a dozen settings takes 0.1 ms; with hundreds of endpoints others need a turn in between.
+        await new Promise(resolve => setImmediate(resolve));
+      }
+      return [...settings, ...(await this.routes.restore())];
+    });
+  }
+
+  async apply(state: HostState): Promise<void> {
+    await this.inTurn(async () => {
+      await this.table.apply(state);
+      await this.routes.applyBlocks(state.ownBlocks);
+      this.report(await this.forwarding.check());
+      this.isApplied = true;
+    });
+    this.watch();
+  }
+
+  /** Call when dockerd has (re)started: iptables-legacy tells nobody of its changes. */
+  async dockerStarted(): Promise<void> {
+    if (this.isApplied) await this.check('forwarding');
+  }
+
+  /** Names of the host interfaces of endpoints, known or not, without those being deleted: to find leftovers. */
+  async hostInterfaces(): Promise<string[]> {
+    const names = (await hostLinks(this.netlink, this.prefix)).map(link => link.name);
+    return names.filter(name => !this.reaper.isDeleting(name));
+  }
+
+  async defaultMtu(): Promise<number> {
+    return defaultMtu(this.netlink);
+  }
+
+  async foreignRoutes(): Promise<readonly string[]> {
+    return foreignRoutes(this.netlink, this.protocol);
+  }
+
+  /** As the port says, and endpoints' routes too: nothing of our protocol number stays. Interfaces do. */
+  async removeAll(): Promise<void> {
+    this.unwatch();
+    this.isApplied = false;
+    await this.inTurn(async () => {
+      await this.routes.removeAll();
+      await this.table.remove();
+      await this.forwarding.remove();
+    });
+  }
+
+  /** Leaves everything on the host as it is. Waits for interfaces being deleted. */
+  async close(): Promise<void> {
+    this.unwatch();
+    await this.turn;
+    await this.reaper.close();
+    this.netlink.close();
+  }
+
+  private watch(): void {
+    if (this.watches !== undefined) return;
+    this.watches = [];
+    this.timer = setInterval(() => PARTS.forEach(part => void this.check(part)), this.checkInterval).unref();
+    const { routes } = this;
+    this.tryWatch(() =>
+      watchRoutes(this.protocol, {
+        lost: destination => routes.isWanted(destination) && this.soon('routes'),
+        up: link => (routes.isEndpoint(link.name) || link.name === 'lo') && this.soon('routes'),
+        overrun: () => this.soon('routes'),
+      }),
+    );
+    this.tryWatch(() =>
+      watchNftables({ table: () => this.soon('table'), filter: () => this.soon('forwarding') }),
+    );
+  }
+
+  /** Without notifications (a kernel without nf_tables) there still is the periodic check. */
+  private tryWatch(open: () => Watch): void {
+    try {
+      this.watches?.push(open());
+    } catch (error) {
+      this.log.warn(
+        { reason: reason(error) },
+        `no notifications: looking every ${this.checkInterval} ms only`,
+      );
+    }
+  }
+
+  private unwatch(): void {
+    clearInterval(this.timer);
+    for (const timer of this.due.values()) clearTimeout(timer);
+    this.due.clear();
+    for (const watch of this.watches ?? []) watch.close();
+    this.watches = undefined;
+  }
+
+  private soon(part: Part): void {
+    if (this.due.has(part)) return;
+    const timer = setTimeout(() => {
+      this.due.delete(part);
+      void this.check(part);
+    }, DEBOUNCE_MS);
+    this.due.set(part, timer.unref());
+  }
+
+  /** Looks at one part and puts it right. Never throws; says once what is wrong. */
+  private async check(part: Part): Promise<void> {
+    try {
+      await this.inTurn(async () => this.report(await this.putRight(part)));
+      this.complaints.delete(part);
+    } catch (error) {
+      const text = reason(error);
+      if (this.complaints.get(part) !== text) this.log.error({ part, reason: text }, 'cannot check the host');
+      this.complaints.set(part, text);
+    }
+  }
+
+  private async putRight(part: Part): Promise<readonly string[]> {
+    if (part === 'routes') return this.routes.restore();
+    // A check that was due before removeAll must not put back what that took away.
+    if (!this.isApplied) return [];
+    if (part === 'forwarding') return this.forwarding.check();
+    return (await this.table.check()) ? ['nftables table'] : [];
+  }
+
+  private report(repaired: readonly string[]): void {
+    if (repaired.length === 0) return;
+    const some = repaired.slice(0, REPORTED);
+    this.log.warn({ repaired: some, count: repaired.length }, 'put right what was missing on the host');
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.turn.then(work);
+    this.turn = result.catch(() => undefined);
+    return result;
+  }
+}

@@ -1,0 +1,40 @@
+import type { Dataplane, EndpointWiring, HostState } from '../../src/host/dataplane.js';
+
+/** A dataplane that only remembers what it was told. */
+export class FakeDataplane implements Dataplane {
+  readonly attached = new Map<string, EndpointWiring>();
+  state: HostState | undefined;
+  routes: string[] = [];
+  /** The next attach fails with it. */
+  failure: Error | undefined;
+
+  async attach(wiring: EndpointWiring): Promise<void> {
+    const { failure } = this;
+    this.failure = undefined;
+    if (failure) throw failure;
+    this.attached.set(wiring.hostInterface, wiring);
+  }
+  async detach(hostInterface: string): Promise<void> {
+    this.attached.delete(hostInterface);
+  }
+  async repair(): Promise<readonly string[]> {
+    return [];
+  }
+  async apply(state: HostState): Promise<void> {
+    this.state = state;
+  }
+  async dockerStarted(): Promise<void> {}
+  async hostInterfaces(): Promise<readonly string[]> {
+    return [...this.attached.keys()];
+  }
+  async defaultMtu(): Promise<number> {
+    return 1500;
+  }
+  async foreignRoutes(): Promise<readonly string[]> {
+    return this.routes;
+  }
+  async removeAll(): Promise<void> {
+    this.state = undefined;
+  }
+  async close(): Promise<void> {}
+}

@@ -1,0 +1,29 @@
+import { createInterface } from 'node:readline';
+import { createFelixDataplane } from '../../src/host/felix.js';
+import { createLinuxDataplane } from '../../src/host/linux.js';
+import type { Logger } from '../../src/log.js';
+
+/**
+ * Runs inside a pretend host (pretend-host.ts): a netlink socket belongs to the namespace of its process, so the code
+ * under test has to live there. Reads `{id, method, args}` lines, answers `{id, value}` or `{id, error}`.
+ */
+const lines: unknown[] = [];
+const say = (object: unknown, message: unknown): void => void lines.push([object, message]);
+const log = { info: say, warn: say, error: say } as unknown as Logger;
+
+const options = { checkInterval: 1000 };
+const dataplane =
+  process.argv[2] === 'felix' ? createFelixDataplane(options, log) : createLinuxDataplane(options, log);
+const extra: Record<string, (...args: never[]) => unknown> = { logged: () => lines };
+
+createInterface({ input: process.stdin }).on('line', text => {
+  const { id, method, args } = JSON.parse(text) as { id: number; method: string; args: never[] };
+  const call = extra[method] ?? (dataplane as unknown as typeof extra)[method]?.bind(dataplane);
+  const answer = async (): Promise<unknown> => call?.(...args);
+  answer().then(
+    value => process.stdout.write(`${JSON.stringify({ id, value })}\n`),
+    (error: Error) =>
+      process.stdout.write(`${JSON.stringify({ id, error: `${error.name}: ${error.message}` })}\n`),
+  );
+});
+process.stdin.on('end', () => process.exit());
