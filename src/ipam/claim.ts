@@ -1,0 +1,95 @@
+import { affinityKey, blockKey } from '../datastore/keys.js';
+import type { Compare, Entry, Store } from '../datastore/store.js';
+import { ConflictError } from '../errors.js';
+import { formatAffinity, formatBlock, parseAffinityState, parseBlock } from '../model/block.js';
+import type { Block } from '../model/block.js';
+import { bump, createBlock, isEmpty, ownedBy } from './block.js';
+import { formatCidr } from './cidr.js';
+import type { Cidr } from './cidr.js';
+
+/**
+ * How a block comes to a node and leaves it. Real Calico goes pending → block → confirmed in three writes; ours are
+ * one transaction each, which no other writer can tell from the three made at once. States that others (or a crashed
+ * predecessor) left half-way are brought to an end.
+ */
+
+export type Claim =
+  | { readonly block: Block; readonly revision: string; readonly affinity: Entry }
+  /** The block is another's. */
+  | 'taken';
+
+const ATTEMPTS = 100;
+
+/** Makes `cidr` a block of `node`: one round trip where nobody has it. */
+export async function claimBlock(store: Store, node: string, cidr: Cidr): Promise<Claim> {
+  const keys = { affinity: affinityKey(node, cidr), block: blockKey(cidr) };
+  let affinity: Entry | undefined;
+  let found: Entry | undefined;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    const existing = found && parseBlock(found.value);
+    if (found && existing?.affinity !== ownedBy(node)) {
+      await dropStaleAffinity(store, affinity);
+      return 'taken';
+    }
+    if (found && existing && affinity && parseAffinityState(affinity.value) === 'confirmed')
+      return { block: existing, revision: found.revision, affinity };
+    // Writing an existing block anew makes every compare of others on it fail: they must see the affinity first.
+    const block = existing ? bump(existing) : createBlock(cidr, node, new Date());
+    const confirmed = formatAffinity('confirmed');
+    const result = await store.transact({
+      compare: [asRead(keys.affinity, affinity), asRead(keys.block, found)],
+      then: [
+        { put: keys.affinity, value: confirmed },
+        { put: keys.block, value: formatBlock(block) },
+      ],
+      otherwise: [keys.affinity, keys.block],
+    });
+    if (result.succeeded) {
+      const { revision } = result;
+      return { block, revision, affinity: { key: keys.affinity, value: confirmed, revision } };
+    }
+    affinity = result.found.get(keys.affinity);
+    found = result.found.get(keys.block);
+  }
+  throw new ConflictError(`block ${formatCidr(cidr)} is being claimed by too many at once`);
+}
+
+/**
+ * Gives a block back. Refuses ('not empty') while an address of it is in use, so that nothing live is cut off; an
+ * allocation that comes in between makes the compare fail. Three round trips.
+ */
+export async function releaseBlock(
+  store: Store,
+  node: string,
+  cidr: Cidr,
+): Promise<'released' | 'not empty'> {
+  const keys = { affinity: affinityKey(node, cidr), block: blockKey(cidr) };
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    const found = await store.get(keys.block);
+    const affinity = await store.get(keys.affinity);
+    const block = found && parseBlock(found.value);
+    if (found && !block) return 'not empty';
+    const ours = found && block?.affinity === ownedBy(node);
+    if (!ours) {
+      await dropStaleAffinity(store, affinity);
+      return 'released';
+    }
+    if (block && !isEmpty(block)) return 'not empty';
+    // Block and affinity go in one transaction, so there is no state between to be marked pendingDeletion.
+    const result = await store.transact({
+      compare: [asRead(keys.affinity, affinity), asRead(keys.block, found)],
+      then: [{ delete: keys.block }, ...(affinity ? [{ delete: keys.affinity }] : [])],
+    });
+    if (result.succeeded) return 'released';
+  }
+  throw new ConflictError(`block ${formatCidr(cidr)} is being changed by too many at once`);
+}
+
+async function dropStaleAffinity(store: Store, affinity: Entry | undefined): Promise<void> {
+  if (affinity)
+    await store.transact({ compare: [asRead(affinity.key, affinity)], then: [{ delete: affinity.key }] });
+}
+
+function asRead(key: string, entry: Entry | undefined): Compare {
+  return entry ? { key, is: 'revision', revision: entry.revision } : { key, is: 'absent' };
+}
