@@ -1,0 +1,336 @@
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { formatCidr, hasHostBits, parseCidr } from './ipam/cidr.js';
+import type { Cidr, Family } from './ipam/cidr.js';
+
+/** Where an operator or calico/node may have stored the node's name. */
+const NODENAME_FILE = '/var/lib/calico/nodename';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** One setting: everything that is known of it stands here, once. */
+interface Setting<T> {
+  /** The first is the one we document; of those that are set the last wins, as the Go clients prefer `CALICO_…`. */
+  readonly names: readonly string[];
+  /** What it does, for `--help` and the README. */
+  readonly help: string;
+  /** Text of the default in documents. */
+  readonly shown: string;
+  readonly secret?: boolean;
+  /** Throws with what is wrong, as "must be …". */
+  parse(text: string): T;
+  fallback(env: Environment): T;
+}
+
+const SETTINGS = {
+  etcdEndpoints: list(
+    ['ETCD_ENDPOINTS', 'CALICO_ETCD_ENDPOINTS'],
+    'etcd members, comma separated (`https://10.0.0.1:2379,…`). Unset: the daemon runs an etcd of its own on this host',
+  ),
+  etcdCaFile: optional(
+    ['ETCD_CA_CERT_FILE', 'CALICO_ETCD_CA_CERT_FILE'],
+    'CA certificate that signed those of etcd',
+  ),
+  etcdCertFile: optional(['ETCD_CERT_FILE', 'CALICO_ETCD_CERT_FILE'], 'client certificate for etcd'),
+  etcdKeyFile: optional(['ETCD_KEY_FILE', 'CALICO_ETCD_KEY_FILE'], 'key of the client certificate'),
+  etcdUsername: optional(['ETCD_USERNAME', 'CALICO_ETCD_USERNAME'], 'etcd user'),
+  etcdPassword: {
+    ...optional(['ETCD_PASSWORD', 'CALICO_ETCD_PASSWORD'], 'password of the etcd user'),
+    secret: true,
+  },
+  datastoreType: choice(
+    ['DATASTORE_TYPE', 'CALICO_DATASTORE_TYPE'],
+    ['etcdv3'],
+    'only `etcdv3`; anything else is refused',
+  ),
+  nodeName: {
+    names: ['NODENAME'],
+    help: "this host's name in Calico, lower case; unique in the cluster",
+    shown: '`/var/lib/calico/nodename`, else `HOSTNAME`, else the host name',
+    parse: parseNodeName,
+    fallback: env => parseNodeName(readNodeName() ?? (env.HOSTNAME || hostname())),
+  } satisfies Setting<string>,
+  ipv4PoolCidr: cidr(
+    ['CALICO_IPV4POOL_CIDR'],
+    4,
+    '192.168.0.0/16',
+    'IPv4 pool that is made at start if there is none; another private range if this one overlaps a route of the host',
+  ),
+  ipv6PoolCidr: cidr(
+    ['CALICO_IPV6POOL_CIDR'],
+    6,
+    undefined,
+    'IPv6 pool that is made at start if there is none',
+  ),
+  vxlanMode: choice(
+    ['CALICO_IPV4POOL_VXLAN'],
+    ['Never', 'Always', 'CrossSubnet'],
+    'encapsulation of IPv4 pools that we make',
+  ),
+  interfacePrefix: {
+    names: ['CALICO_LIBNETWORK_IFPREFIX'],
+    help: 'what interfaces are called inside containers; a number follows',
+    shown: '`cali`',
+    parse: parseInterfacePrefix,
+    fallback: () => 'cali',
+  } satisfies Setting<string>,
+  createProfiles: boolean(
+    ['CALICO_LIBNETWORK_CREATE_PROFILES'],
+    true,
+    'create a profile for each network that has none',
+  ),
+  vethMtu: integer(
+    ['CALICO_LIBNETWORK_VETH_MTU'],
+    1280,
+    65_535,
+    "MTU of containers' interfaces",
+    'that of the interface with the default route',
+  ),
+  debug: {
+    names: ['CALICO_DEBUG'],
+    help: 'any value: log at level debug',
+    shown: 'unset',
+    parse: text => text !== '',
+    fallback: () => false,
+  } satisfies Setting<boolean>,
+  dockerHost: {
+    names: ['DOCKER_HOST'],
+    help: "Docker's API: `unix://…` or `tcp://host:port`",
+    shown: '`unix:///var/run/docker.sock`',
+    parse: parseDockerHost,
+    fallback: () => 'unix:///var/run/docker.sock',
+  } satisfies Setting<string>,
+  dataplane: choice(
+    ['CALICO_LIBNETWORK_DATAPLANE'],
+    ['native', 'felix'],
+    '`native`: we program routes and NAT; `felix`: a Felix on this host does',
+  ),
+  scope: choice(
+    ['CALICO_LIBNETWORK_SCOPE'],
+    ['local', 'global'],
+    "scope that Docker is told; `global` is for engines with a cluster store (20.10's `--cluster-store`)",
+  ),
+  socketDir: path(['CALICO_LIBNETWORK_SOCKET_DIR'], '/run/docker/plugins', 'where the plugin sockets are'),
+  autoPools: boolean(['CALICO_LIBNETWORK_AUTO_POOLS'], true, 'a `--subnet` in no IPPool makes one'),
+  stateDir: path(['CALICO_LIBNETWORK_STATE_DIR'], '/var/lib/calico-libnetwork', 'data of the embedded etcd'),
+  embeddedListen: optional(
+    ['CALICO_LIBNETWORK_ETCD_LISTEN'],
+    'URL on which the embedded etcd also serves other hosts, `https://10.0.0.1:2379`; beyond loopback only with TLS (`ETCD_*_FILE`)',
+  ),
+  embeddedPort: integer(
+    ['CALICO_LIBNETWORK_ETCD_PORT'],
+    1024,
+    65_534,
+    'loopback port of the embedded etcd',
+    '23790',
+    23790,
+  ),
+} as const;
+
+type Settings = typeof SETTINGS;
+/** All settings, parsed; made once at start and passed on. */
+export type Config = {
+  readonly [Name in keyof Settings]:
+    ReturnType<Settings[Name]['parse']> | ReturnType<Settings[Name]['fallback']>;
+};
+
+/** Says everything that is wrong with the environment, one line each. */
+export class ConfigError extends Error {}
+
+/** Reads the settings. Throws one ConfigError that lists every bad one. */
+export function loadConfig(env: Environment = process.env): Config {
+  const problems: string[] = [];
+  const values = Object.entries<Setting<unknown>>(SETTINGS).map(([key, setting]) => {
+    const name = setting.names.toReversed().find(candidate => (env[candidate] ?? '') !== '');
+    const text = name === undefined ? undefined : env[name]?.trim();
+    try {
+      return [key, text === undefined ? setting.fallback(env) : setting.parse(text)];
+    } catch (error) {
+      const shown = setting.secret ? '' : ` (is "${text ?? ''}")`;
+      problems.push(
+        `${name ?? setting.names[0]} ${error instanceof Error ? error.message : String(error)}${shown}`,
+      );
+      return [key, undefined];
+    }
+  });
+  const config = Object.freeze(Object.fromEntries(values)) as Config;
+  problems.push(...contradictions(config));
+  if (problems.length > 0) throw new ConfigError(`bad settings:\n  ${problems.join('\n  ')}`);
+  return config;
+}
+
+/** Every setting as one line `NAME=value`, secrets hidden. */
+export function printConfig(config: Config): string {
+  return Object.entries<Setting<unknown>>(SETTINGS)
+    .map(([key, setting]) => {
+      const value = config[key as keyof Config];
+      return `${setting.names[0]}=${setting.secret && value !== undefined ? '[secret]' : shownValue(value)}`;
+    })
+    .join('\n');
+}
+
+/** The settings for a terminal. */
+export function settingsHelp(): string {
+  return Object.values<Setting<unknown>>(SETTINGS)
+    .map(({ names, help, shown }) => `  ${names[0]}\n      ${help} (default: ${shown})`.replaceAll('`', ''))
+    .join('\n');
+}
+
+/** The table of settings for the README (Markdown). */
+export function settingsTable(): string {
+  const rows = Object.values<Setting<unknown>>(SETTINGS).map(
+    ({ names, help, shown }) => `| ${names.map(name => `\`${name}\``).join(', ')} | ${shown} | ${help} |`,
+  );
+  return ['| setting | default | what it does |', '| --- | --- | --- |', ...rows].join('\n');
+}
+
+function contradictions(config: Config): string[] {
+  const found: string[] = [];
+  if ((config.etcdCertFile === undefined) !== (config.etcdKeyFile === undefined))
+    found.push('ETCD_CERT_FILE and ETCD_KEY_FILE go together: set both or none');
+  if ((config.etcdUsername === undefined) !== (config.etcdPassword === undefined))
+    found.push('ETCD_USERNAME and ETCD_PASSWORD go together: set both or none');
+  for (const endpoint of config.etcdEndpoints ?? [])
+    if (!/^https?:\/\/[^/\s]+$/.test(endpoint))
+      found.push(`ETCD_ENDPOINTS: "${endpoint}" is no URL like http://10.0.0.1:2379`);
+  return found;
+}
+
+function shownValue(value: unknown): string {
+  if (value === undefined) return '';
+  if (Array.isArray(value)) return value.join(',');
+  return typeof value === 'object' ? formatCidr(value as Cidr) : String(value);
+}
+
+function list(names: string[], help: string): Setting<string[] | undefined> {
+  return {
+    names,
+    help,
+    shown: 'unset',
+    parse: text =>
+      text
+        .split(',')
+        .map(part => part.trim().replace(/\/$/, ''))
+        .filter(part => part !== ''),
+    fallback: () => undefined,
+  };
+}
+
+function optional(names: string[], help: string): Setting<string | undefined> {
+  return { names, help, shown: 'unset', parse: text => text, fallback: () => undefined };
+}
+
+function path(names: string[], fallback: string, help: string): Setting<string> {
+  return {
+    names,
+    help,
+    shown: `\`${fallback}\``,
+    parse: text => {
+      if (!text.startsWith('/')) throw new Error('must be an absolute path');
+      return text.replace(/\/+$/, '') || '/';
+    },
+    fallback: () => fallback,
+  };
+}
+
+function boolean(names: string[], fallback: boolean, help: string): Setting<boolean> {
+  return {
+    names,
+    help,
+    shown: `\`${fallback}\``,
+    parse: text => {
+      if (/^(true|1|yes|on)$/i.test(text)) return true;
+      if (/^(false|0|no|off)$/i.test(text)) return false;
+      throw new Error('must be true or false');
+    },
+    fallback: () => fallback,
+  };
+}
+
+function choice<T extends string>(names: string[], values: readonly [T, ...T[]], help: string): Setting<T> {
+  return {
+    names,
+    help,
+    shown: `\`${values[0]}\``,
+    parse: text => {
+      const found = values.find(value => value.toLowerCase() === text.toLowerCase());
+      if (found === undefined) throw new Error(`must be one of ${values.join(', ')}`);
+      return found;
+    },
+    fallback: () => values[0],
+  };
+}
+
+function integer(
+  names: string[],
+  min: number,
+  max: number,
+  help: string,
+  shown: string,
+  fallback?: number,
+): Setting<number | undefined> {
+  return {
+    names,
+    help,
+    shown,
+    parse: text => {
+      const value = Number(text);
+      if (!Number.isInteger(value) || value < min || value > max)
+        throw new Error(`must be a whole number from ${min} to ${max}`);
+      return value;
+    },
+    fallback: () => fallback,
+  };
+}
+
+function cidr(
+  names: string[],
+  family: Family,
+  fallback: string | undefined,
+  help: string,
+): Setting<Cidr | undefined> {
+  const parse = (text: string): Cidr => {
+    const value = parseCidr(text);
+    if (!value || !text.includes('/') || value.family !== family)
+      throw new Error(`must be an IPv${family} range like ${family === 4 ? '192.168.0.0/16' : 'fd80::/64'}`);
+    if (hasHostBits(text))
+      throw new Error(`has bits set right of its prefix length: ${formatCidr(value)} is meant?`);
+    return value;
+  };
+  return {
+    names,
+    help,
+    shown: fallback === undefined ? 'unset' : `\`${fallback}\``,
+    parse,
+    fallback: () => (fallback === undefined ? undefined : parse(fallback)),
+  };
+}
+
+function parseNodeName(text: string): string {
+  const name = text.trim().toLowerCase();
+  if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(name))
+    throw new Error(
+      'must be a name of letters, digits, dots and dashes, with a letter or digit at both ends',
+    );
+  return name;
+}
+
+function readNodeName(): string | undefined {
+  try {
+    return readFileSync(NODENAME_FILE, 'utf8').trim() || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function parseInterfacePrefix(text: string): string {
+  if (!/^[a-zA-Z0-9_.-]{1,12}$/.test(text))
+    throw new Error('must be 1 to 12 letters, digits, dots, dashes or underscores');
+  return text;
+}
+
+function parseDockerHost(text: string): string {
+  if (!/^(unix:\/\/\/.+|(tcp|http):\/\/[^/]+)$/.test(text))
+    throw new Error('must be unix:///path or tcp://host:port');
+  return text;
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+import { createRequire } from 'node:module';
+import { ConfigError, loadConfig, printConfig, settingsHelp } from './config.js';
+import type { Config } from './config.js';
+import { reason } from './errors.js';
+import { createLogger } from './log.js';
+
+const HELP = `calico-libnetwork: Calico networking for Docker
+
+  calico-libnetwork serve                  run the daemon in the foreground
+  calico-libnetwork serve --print-config   print every setting (secrets hidden) and exit
+  calico-libnetwork --version
+  calico-libnetwork --help
+
+Settings come from the environment:
+`;
+
+/** Exit status: 0 done, 1 cannot run, 2 wrong usage. */
+async function main(args: readonly string[]): Promise<number> {
+  const [command, ...rest] = args;
+  if (command === '--version') return print(version());
+  if (command === '--help' || command === 'help') return print(`${HELP}\n${settingsHelp()}`);
+  if (command !== 'serve' || rest.some(option => option !== '--print-config')) {
+    process.stderr.write(`${HELP.split('\n\nSettings')[0]}\n`);
+    return 2;
+  }
+  let config: Config;
+  try {
+    config = loadConfig();
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`calico-libnetwork: ${error.message}\n`);
+    return 1;
+  }
+  return rest.includes('--print-config') ? print(printConfig(config)) : serve(config);
+}
+
+async function serve(config: Config): Promise<number> {
+  const log = createLogger(config.debug ? 'debug' : 'info');
+  const stopped = new Promise<void>(resolve => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
+  });
+  // A fault in one background task must not take the sockets away from dockerd.
+  process.on('unhandledRejection', error => log.error({ err: error }, 'unexpected error'));
+  process.on('uncaughtException', error => log.error({ err: error }, 'unexpected error'));
+  try {
+    // Loaded only now: --help and --print-config need none of it.
+    const { startDaemon } = await import('./daemon.js');
+    const daemon = await startDaemon(config, log.child({ version: version() }));
+    await stopped;
+    await daemon.stop();
+    return 0;
+  } catch (error) {
+    process.stderr.write(`calico-libnetwork: ${reason(error)}\n`);
+    return 1;
+  }
+}
+
+function version(): string {
+  return (createRequire(import.meta.url)('../package.json') as { version: string }).version;
+}
+
+function print(text: string): number {
+  process.stdout.write(`${text}\n`);
+  return 0;
+}
+
+process.exit(await main(process.argv.slice(2)));

@@ -1,0 +1,125 @@
+import { fastify } from 'fastify';
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { inTime, withDeadline } from '../deadline.js';
+import { CalicoError, DatastoreError, RequestError } from '../errors.js';
+import { isObject, parseJson } from '../model/json.js';
+import type { JsonObject } from '../model/json.js';
+import { BODILESS } from './protocol.js';
+import type { Methods } from './protocol.js';
+
+const BODY_LIMIT = 1024 * 1024;
+/** Milliseconds: dockerd itself waits for ever, and holds locks meanwhile. */
+const CALL_DEADLINE = 9_000;
+const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.2+json';
+
+/**
+ * One plugin endpoint as a fastify instance, without a socket: what dockerd sends goes in, what it reads comes out.
+ * The only place that turns an error into an answer.
+ */
+export function createPluginApp(methods: Methods, log: Logger): FastifyInstance {
+  const app = fastify({
+    bodyLimit: BODY_LIMIT,
+    // dockerd keeps connections and never says goodbye; Go reuses one just as an idle timeout closes it.
+    keepAliveTimeout: 0,
+    requestTimeout: 0,
+    // Docker 20.10 sends an empty Host header.
+    http: { requireHostHeader: false },
+    logger: false,
+  });
+  // dockerd sends no Content-Type at all.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
+
+  app.post<{ Params: { method: string } }>('/:method', async (request, reply) => {
+    const name = request.params.method;
+    const method = Object.hasOwn(methods, name) ? methods[name] : undefined;
+    if (!method)
+      return reply
+        .status(404)
+        .type(CONTENT_TYPE)
+        .send(refusal(`unknown method ${name}`));
+    const started = performance.now();
+    let body: JsonObject = {};
+    try {
+      body = parseBody(name, request.body);
+      const answer = await answerInTime(() => Promise.resolve(method(body)));
+      log.info({ method: name, ...ids(body), ms: since(started) }, 'ok');
+      return await reply.type(CONTENT_TYPE).send(JSON.stringify(answer));
+    } catch (error) {
+      const known = error instanceof CalicoError;
+      const level = known && error.status < 500 ? 'warn' : 'error';
+      const message = known ? error.message : `internal error: ${String(error)} (see the daemon's log)`;
+      log[level](
+        { method: name, ...ids(body), ms: since(started), ...(known ? {} : { err: error }) },
+        message,
+      );
+      return reply
+        .status(known ? error.status : 500)
+        .type(CONTENT_TYPE)
+        .send(refusal(message));
+    }
+  });
+
+  app.setNotFoundHandler((request, reply) =>
+    reply
+      .status(404)
+      .type(CONTENT_TYPE)
+      .send(refusal(`unknown request ${request.method} ${request.url}`)),
+  );
+  // What fastify itself refuses: a body over the limit, a broken request.
+  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    log.warn({ reason: error.message }, 'refused a request');
+    return reply
+      .status(error.statusCode ?? 500)
+      .type(CONTENT_TYPE)
+      .send(refusal(error.message));
+  });
+  return app;
+}
+
+/** Both drivers' proxies read `Err` of a failed call; with status 200 the IPAM proxy would read `Error` only. */
+function refusal(message: string): string {
+  return JSON.stringify({ Err: message, Error: message });
+}
+
+function answerInTime(work: () => Promise<object>): Promise<object> {
+  const late = () =>
+    new DatastoreError('no answer from the datastore or the host in time: try again, and check etcd');
+  return inTime(withDeadline(CALL_DEADLINE, work), CALL_DEADLINE + 500, late);
+}
+
+function parseBody(method: string, body: unknown): JsonObject {
+  const sent = typeof body === 'string' ? body.trim() : '';
+  if (sent === '') {
+    if (BODILESS.has(method)) return {};
+    throw new RequestError(
+      `${method} came without a body, as Docker repeats a call whose connection was lost: try the command again`,
+    );
+  }
+  let value: unknown;
+  try {
+    value = parseJson(sent);
+  } catch (error) {
+    throw new RequestError(
+      `the body of ${method} is no JSON: ${error instanceof Error ? error.message : ''}`,
+    );
+  }
+  if (!isObject(value)) throw new RequestError(`the body of ${method} is no JSON object`);
+  return value;
+}
+
+/** What of a request belongs in its log line. */
+function ids(body: JsonObject): JsonObject {
+  const { NetworkID: network, EndpointID: endpoint, PoolID: pool, Address: address } = body;
+  return {
+    ...(network ? { network } : {}),
+    ...(endpoint ? { endpoint } : {}),
+    ...(pool ? { pool } : {}),
+    ...(address ? { address } : {}),
+  };
+}
+
+function since(started: number): number {
+  return Math.round((performance.now() - started) * 100) / 100;
+}

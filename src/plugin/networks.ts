@@ -1,0 +1,129 @@
+import type { Logger } from 'pino';
+import { networkKey, NETWORKS_PREFIX, resourceKey } from '../datastore/keys.js';
+import { Mirror } from '../datastore/mirror.js';
+import type { Compare, Entry, Store } from '../datastore/store.js';
+import { ConflictError, reason } from '../errors.js';
+import { covers, parseCidr } from '../ipam/cidr.js';
+import type { Cidr } from '../ipam/cidr.js';
+import type { IpamFacts } from '../ipam/facts.js';
+import type { PoolLifecycle } from '../ipam/pool-lifecycle.js';
+import type { IpPool } from '../model/ip-pool.js';
+import { formatNetworkRecord, parseNetworkRecord } from '../model/network-record.js';
+import type { NetworkRecord } from '../model/network-record.js';
+
+const ATTEMPTS = 20;
+
+/** The Docker networks that are ours, as recorded in etcd. */
+export class Networks {
+  private readonly mirror: Mirror<NetworkRecord>;
+
+  constructor(
+    private readonly store: Store,
+    private readonly facts: IpamFacts,
+    private readonly pools: PoolLifecycle,
+    private readonly log: Logger,
+  ) {
+    this.mirror = new Mirror(store, NETWORKS_PREFIX, (_key, text) => parseNetworkRecord(text), log);
+  }
+
+  get ready(): Promise<void> {
+    return this.mirror.ready;
+  }
+
+  /** The record of a network; no round trip where the mirror has it, else one. */
+  async get(id: string): Promise<NetworkRecord | undefined> {
+    const known = this.mirror.get(networkKey(id));
+    if (known) return known;
+    const entry = await this.store.get(networkKey(id));
+    if (entry) this.mirror.observe(entry);
+    return entry && parseNetworkRecord(entry.value);
+  }
+
+  /**
+   * Records a network. Its pools are compared in the same transaction: one that goes at this moment with the network
+   * that used it before is made again first. One round trip in the common case.
+   */
+  async create(record: NetworkRecord): Promise<void> {
+    const key = networkKey(record.id);
+    const value = formatNetworkRecord(record);
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const compare: Compare[] = [{ key, is: 'absent' }];
+      for (const subnet of subnetsOf(record)) {
+        const pool = await this.pools.poolFor(subnet);
+        const poolKey = resourceKey('ippools', pool.name);
+        const revision = this.facts.pools.revisionOf(poolKey);
+        compare.push(
+          revision === undefined
+            ? { key: poolKey, is: 'present' }
+            : { key: poolKey, is: 'revision', revision },
+        );
+      }
+      const result = await this.store.transact({
+        compare,
+        then: [{ put: key, value }],
+        otherwise: compare.map(item => item.key),
+      });
+      if (result.succeeded) {
+        this.mirror.observe({ key, value, revision: result.revision });
+        return;
+      }
+      const existing = result.found.get(key);
+      if (existing) {
+        // The same CreateNetwork again; dockerd's ids are random, so it is the same network.
+        this.mirror.observe(existing);
+        return;
+      }
+      this.facts.observe(result.found);
+    }
+    throw new ConflictError('the IPPools of the network are being changed by too many at once: try again');
+  }
+
+  /** Forgets a network and removes pools that were made for it. Missing is fine. Two round trips and more for a pool. */
+  async remove(id: string): Promise<void> {
+    const record = await this.get(id);
+    const key = networkKey(id);
+    const result = await this.store.transact({ compare: [{ key, is: 'present' }], then: [{ delete: key }] });
+    if (result.succeeded) this.mirror.observeDeleted(key, result.revision);
+    for (const subnet of record ? subnetsOf(record) : []) {
+      const pool = this.facts.poolAround(subnet);
+      if (pool?.isOurs) await this.pools.removeIfUnused(pool.name, found => this.isNeeded(found));
+    }
+  }
+
+  /** True where a network of any host takes addresses from the pool. One round trip: the mirror may lag. */
+  async isNeeded(pool: IpPool): Promise<boolean> {
+    const { entries } = await this.store.list(NETWORKS_PREFIX);
+    return entries.some(({ value }) => {
+      const record = parseNetworkRecord(value);
+      return record !== undefined && subnetsOf(record).some(subnet => covers(pool.cidr, subnet));
+    });
+  }
+
+  /** Adds Docker's name to the record, where there is one. Called in the background: failures are logged. */
+  async name(id: string, name: string): Promise<void> {
+    const key = networkKey(id);
+    try {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+        const entry: Entry | undefined = await this.store.get(key);
+        const record = entry && parseNetworkRecord(entry.value);
+        if (!entry || !record || record.name === name) return;
+        const value = formatNetworkRecord({ ...record, name });
+        const result = await this.store.transact({
+          compare: [{ key, is: 'revision', revision: entry.revision }],
+          then: [{ put: key, value }],
+        });
+        if (result.succeeded) return this.mirror.observe({ key, value, revision: result.revision });
+      }
+    } catch (error) {
+      this.log.warn({ network: id, name, reason: reason(error) }, "cannot record a network's name");
+    }
+  }
+
+  close(): void {
+    this.mirror.close();
+  }
+}
+
+function subnetsOf(record: NetworkRecord): Cidr[] {
+  return record.subnets.flatMap(text => parseCidr(text) ?? []);
+}

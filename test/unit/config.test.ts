@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { loadConfig, printConfig, settingsTable } from '../../src/config.js';
+
+describe('settings', () => {
+  it('have defaults for everything', () => {
+    const config = loadConfig({ NODENAME: 'Node-1' });
+    expect(config).toMatchObject({
+      nodeName: 'node-1',
+      etcdEndpoints: undefined,
+      scope: 'local',
+      interfacePrefix: 'cali',
+      createProfiles: true,
+    });
+  });
+
+  it('are all checked at once, each named with what it should be', () => {
+    const bad = {
+      NODENAME: '-x',
+      CALICO_IPV4POOL_CIDR: '192.168.0.5/16',
+      CALICO_LIBNETWORK_SCOPE: 'world',
+      CALICO_LIBNETWORK_VETH_MTU: '67',
+      CALICO_LIBNETWORK_AUTO_POOLS: 'maybe',
+      CALICO_LIBNETWORK_IFPREFIX: 'a/b',
+      DATASTORE_TYPE: 'kubernetes',
+      ETCD_USERNAME: 'root',
+      ETCD_ENDPOINTS: 'etcd:2379',
+    };
+    const error = thrown(() => loadConfig(bad));
+    for (const name of Object.keys(bad)) expect(error).toContain(name);
+    expect(error).toContain('192.168.0.0/16 is meant?');
+  });
+
+  it('take the names of the Go client too', () => {
+    expect(loadConfig({ CALICO_ETCD_ENDPOINTS: 'http://a:1, http://b:2/' }).etcdEndpoints).toEqual([
+      'http://a:1',
+      'http://b:2',
+    ]);
+  });
+
+  it('never print a secret', () => {
+    const secrets = { ETCD_USERNAME: 'root', ETCD_PASSWORD: 'hunter2' };
+    expect(printConfig(loadConfig(secrets))).not.toContain('hunter2');
+    expect(thrown(() => loadConfig({ ETCD_PASSWORD: 'hunter2', CALICO_DEBUG: '1' }))).not.toContain(
+      'hunter2',
+    );
+  });
+
+  it('stand in the README as the code has them', () => {
+    expect(readFileSync(new URL('../../README.md', import.meta.url), 'utf8')).toContain(settingsTable());
+  });
+});
+
+function thrown(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    return String(error);
+  }
+  return '';
+}
