@@ -1,0 +1,41 @@
+import { existsSync, readdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const ROOT = '/sys/fs/cgroup';
+
+/** The parent of all cgroups that a host's containers get, as `dockerd --cgroup-parent` wants it. */
+export function cgroupParent(bed: string, host: string): string {
+  return `/calico-bed-${bed}-${host}`;
+}
+
+/** Removes the cgroups of a bed's hosts, and others named in full (`docker/<container>`). */
+export async function removeCgroups(bed: string, others: readonly string[] = []): Promise<void> {
+  for (const root of cgroupRoots()) {
+    const own = readdirSync(root).filter(name => name.startsWith(`calico-bed-${bed}-`));
+    for (const name of [...own, ...others]) await removeTree(join(root, name));
+  }
+}
+
+/** One per v1 hierarchy, and the unified one. */
+function cgroupRoots(): string[] {
+  if (!existsSync(ROOT)) return [];
+  const mounts = readdirSync(ROOT, { withFileTypes: true }).filter(entry => entry.isDirectory());
+  return [ROOT, ...mounts.map(({ name }) => join(ROOT, name))];
+}
+
+/** Bottom up; what was killed just now may keep its cgroup busy for a moment. */
+async function removeTree(folder: string): Promise<void> {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true }))
+    if (entry.isDirectory()) await removeTree(join(folder, entry.name));
+  for (let attempt = 0; attempt < 50; attempt++) {
+    try {
+      rmdirSync(folder);
+      return;
+    } catch {
+      if (!existsSync(folder)) return;
+      await sleep(20);
+    }
+  }
+}
