@@ -37,7 +37,16 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
   );
   const dataplane = createDataplane(config, log.child({ module: 'host' }));
   const services = createServices(config, store, dataplane, log);
-  const apps = await listen(sockets, services.methods, log);
+  const close = async (): Promise<void> => {
+    services.stop();
+    await dataplane.close();
+    await store.close();
+    await embedded?.stop();
+  };
+  const apps = await listen(sockets, services.methods, log).catch(async (error: unknown) => {
+    await close();
+    throw error;
+  });
   log.info(
     { sockets, node: config.nodeName, etcd: embedded?.clientUrl ?? config.etcdEndpoints },
     'serving Docker',
@@ -50,10 +59,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
         Promise.all(apps.map(app => app.close())),
         new Promise(resolve => setTimeout(resolve, FINISH).unref()),
       ]);
-      services.stop();
-      await dataplane.close();
-      await store.close();
-      await embedded?.stop();
+      await close();
       log.info('stopped');
     },
   };

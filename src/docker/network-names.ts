@@ -73,7 +73,8 @@ export class NetworkNames {
   }
 
   private learn(id: string, name: string): void {
-    if (name === '' || this.names.get(id) === name) return;
+    // Docker's own rule for names; anything else would not be one in a key or selector either.
+    if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name) || this.names.get(id) === name) return;
     this.names.set(id, name);
     this.hooks.named(id, name);
   }
