@@ -88,7 +88,8 @@ async function main(): Promise<void> {
   const dataplane = createLinuxDataplane({}, pino({ level: 'silent' }));
   for (let round = 0; round < ROUNDS; round += 1) {
     const names = { hostInterface: `cali${round}`, containerInterface: `temp${round}` };
-    const wiring = { ...names, mac: MAC, addresses: ['10.0.0.1', 'fd00::1'], mtu: 1450 };
+    const addresses = ['10.0.0.1', 'fd00::1'];
+    const wiring = { ...names, mac: MAC, addresses, mtu: 1450, sharesSandbox: false };
     note('attach', await timed(() => dataplane.attach(wiring)));
     note('detach', await timed(() => dataplane.detach(wiring.hostInterface)));
   }

@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { checkOptions } from './datastore/etcd-options.js';
+import { reason } from './errors.js';
 import { formatCidr, hasHostBits, parseCidr } from './ipam/cidr.js';
 import type { Cidr, Family } from './ipam/cidr.js';
 
@@ -78,6 +80,11 @@ const SETTINGS = {
     ['CALICO_LIBNETWORK_CREATE_PROFILES'],
     true,
     'create a profile for each network that has none',
+  ),
+  labelEndpoints: boolean(
+    ['CALICO_LIBNETWORK_LABEL_ENDPOINTS'],
+    true,
+    'labels `org.projectcalico.label.<k>` of a container become labels `<k>` of its endpoints',
   ),
   vethMtu: integer(
     ['CALICO_LIBNETWORK_VETH_MTU'],
@@ -190,15 +197,18 @@ function contradictions(config: Config): string[] {
     found.push('ETCD_CERT_FILE and ETCD_KEY_FILE go together: set both or none');
   if ((config.etcdUsername === undefined) !== (config.etcdPassword === undefined))
     found.push('ETCD_USERNAME and ETCD_PASSWORD go together: set both or none');
-  for (const endpoint of config.etcdEndpoints ?? [])
-    if (!/^https?:\/\/[^/\s]+$/.test(endpoint))
-      found.push(`ETCD_ENDPOINTS: "${endpoint}" is no URL like http://10.0.0.1:2379`);
+  try {
+    if (config.etcdEndpoints) checkOptions({ endpoints: config.etcdEndpoints });
+  } catch (error) {
+    found.push(`ETCD_ENDPOINTS: ${reason(error)}`);
+  }
   return found;
 }
 
 function shownValue(value: unknown): string {
   if (value === undefined) return '';
-  if (Array.isArray(value)) return value.join(',');
+  // People do write user:password@ into URLs.
+  if (Array.isArray(value)) return value.join(',').replaceAll(/\/\/[^/,]*@/g, '//[secret]@');
   return typeof value === 'object' ? formatCidr(value as Cidr) : String(value);
 }
 
@@ -330,7 +340,7 @@ function parseInterfacePrefix(text: string): string {
 }
 
 function parseDockerHost(text: string): string {
-  if (!/^(unix:\/\/\/.+|(tcp|http):\/\/[^/]+)$/.test(text))
-    throw new Error('must be unix:///path or tcp://host:port');
+  const isTcp = /^(tcp|http):\/\/[^/@]+:\d+\/?$/.test(text) && URL.canParse(text.replace(/^tcp:/, 'http:'));
+  if (!isTcp && !/^unix:\/\/\/.+$/.test(text)) throw new Error('must be unix:///path or tcp://host:port');
   return text;
 }

@@ -2,17 +2,18 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { Config } from './config.js';
 import { startEmbedded } from './datastore/embedded.js';
+import type { Embedded } from './datastore/embedded.js';
 import { createEtcdStore } from './datastore/etcd.js';
 import type { Dataplane } from './host/dataplane.js';
 import { createFelixDataplane } from './host/felix.js';
 import { createLinuxDataplane } from './host/linux.js';
-import { createPluginApp } from './plugin/app.js';
+import { CALL_DEADLINE, createPluginApp } from './plugin/app.js';
 import { assertUnused, listenOnSocket } from './plugin/socket.js';
 import { createServices } from './services.js';
 import type { Services } from './services.js';
 
-/** Milliseconds that calls in flight get at the end. */
-const FINISH = 5_000;
+/** Milliseconds that calls in flight get at the end: as long as a call may take. */
+const FINISH = CALL_DEADLINE + 1_500;
 
 export interface Daemon {
   /** Finishes calls in flight, removes the sockets, leaves containers and the host as they are. */
@@ -28,41 +29,46 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
   // Before anything is touched: a second daemon on this host must not disturb the first.
   for (const socket of sockets) await assertUnused(socket);
 
-  const embedded = config.etcdEndpoints
-    ? undefined
-    : await startEmbedded(embeddedOptions(config), log.child({ module: 'etcd' }));
-  const store = createEtcdStore(
-    embedded ? { endpoints: [embedded.clientUrl] } : etcdOptions(config),
-    log.child({ module: 'datastore' }),
-  );
-  const dataplane = createDataplane(config, log.child({ module: 'host' }));
-  const services = createServices(config, store, dataplane, log);
+  const closing: (() => Promise<void> | void)[] = [];
   const close = async (): Promise<void> => {
-    services.stop();
-    await dataplane.close();
-    await store.close();
-    await embedded?.stop();
+    for (const end of closing.splice(0).reverse()) await end();
   };
-  const apps = await listen(sockets, services.methods, log).catch(async (error: unknown) => {
+  try {
+    const embedded = config.etcdEndpoints
+      ? undefined
+      : await startEmbedded(embeddedOptions(config), log.child({ module: 'etcd' }));
+    if (embedded) closing.push(() => embedded.stop());
+    const store = createEtcdStore(etcdOptions(config, embedded), log.child({ module: 'datastore' }));
+    closing.push(() => store.close());
+    const dataplane = createDataplane(config, log.child({ module: 'host' }));
+    closing.push(() => dataplane.close());
+    const services = createServices(config, store, dataplane, log);
+    closing.push(() => services.stop());
+    const apps = await listen(sockets, services.methods, log);
+    closing.push(() => closeAll(apps));
+    log.info(
+      { sockets, node: config.nodeName, etcd: embedded?.clientUrl ?? config.etcdEndpoints },
+      'serving Docker',
+    );
+    services.start();
+  } catch (error) {
     await close();
     throw error;
-  });
-  log.info(
-    { sockets, node: config.nodeName, etcd: embedded?.clientUrl ?? config.etcdEndpoints },
-    'serving Docker',
-  );
-  services.start();
-
+  }
   return {
     async stop() {
-      await Promise.race([
-        Promise.all(apps.map(app => app.close())),
-        new Promise(resolve => setTimeout(resolve, FINISH).unref()),
-      ]);
       await close();
       log.info('stopped');
     },
   };
+}
+
+/** Lets calls in flight finish. */
+async function closeAll(apps: readonly FastifyInstance[]): Promise<void> {
+  await Promise.race([
+    Promise.all(apps.map(app => app.close())),
+    new Promise(resolve => setTimeout(resolve, FINISH).unref()),
+  ]);
 }
 
 /** Two plugins of Docker's: `calico` is both drivers, so that either use of it registers both; `calico-ipam` is the
@@ -80,8 +86,11 @@ export async function listen(
   for (const [index, plugin] of plugins.entries()) {
     const activate = { 'Plugin.Activate': () => ({ Implements: plugin.implements }) };
     const app = createPluginApp({ ...activate, ...plugin.methods }, log.child({ module: 'plugin' }));
-    await listenOnSocket(app, sockets[index] ?? '');
     apps.push(app);
+    await listenOnSocket(app, sockets[index] ?? '').catch(async (error: unknown) => {
+      await closeAll(apps);
+      throw error;
+    });
   }
   return apps;
 }
@@ -90,14 +99,16 @@ function createDataplane(config: Config, log: Logger): Dataplane {
   return config.dataplane === 'felix' ? createFelixDataplane({}, log) : createLinuxDataplane({}, log);
 }
 
-function etcdOptions(config: Config) {
+function etcdOptions(config: Config, embedded: Embedded | undefined) {
+  const { etcdUsername: username, etcdPassword: password } = config;
+  if (embedded) return { endpoints: [embedded.clientUrl], username, password };
   return {
     endpoints: config.etcdEndpoints ?? [],
     caFile: config.etcdCaFile,
     certFile: config.etcdCertFile,
     keyFile: config.etcdKeyFile,
-    username: config.etcdUsername,
-    password: config.etcdPassword,
+    username,
+    password,
   };
 }
 

@@ -21,6 +21,11 @@ export class AddressInUseError extends CalicoError {
   readonly status = 409;
 }
 
+/** The port of the host is in use. */
+export class PortInUseError extends CalicoError {
+  readonly status = 409;
+}
+
 /** No address is left where the request allows one. */
 export class NoAddressError extends CalicoError {
   readonly status = 409;

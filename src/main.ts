@@ -1,4 +1,6 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=4 --heap-growing-percent=10
+// The flags above let a burst of a thousand containers peak 40 MB lower, at the same speed (bench/memory); plain
+// `node main.js` works as well.
 import { createRequire } from 'node:module';
 import { ConfigError, loadConfig, printConfig, settingsHelp } from './config.js';
 import type { Config } from './config.js';

@@ -4,10 +4,14 @@ import { keepApplied } from './agent/keep-applied.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
 import { withDeadline } from './deadline.js';
+import { ContainerLabels } from './docker/container-labels.js';
 import { DockerEngine } from './docker/engine.js';
+import type { DockerEvent } from './docker/engine.js';
+import { followDocker } from './docker/follow.js';
 import { NetworkNames } from './docker/network-names.js';
-import { reason } from './errors.js';
+import { reason, RequestError } from './errors.js';
 import type { Dataplane } from './host/dataplane.js';
+import { PortReservations } from './host/port-reservations.js';
 import { Allocator } from './ipam/allocator.js';
 import { parseCidr } from './ipam/cidr.js';
 import { choosePool } from './ipam/default-pool.js';
@@ -15,12 +19,15 @@ import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
 import { KeyedLock } from './keyed-lock.js';
 import { Endpoints } from './plugin/endpoints.js';
-import { ipamDriver, isDefaultSubnet } from './plugin/ipam-driver.js';
-import { networkDriver, wiringOf } from './plugin/network-driver.js';
+import { ipamDriver } from './plugin/ipam-driver.js';
+import { Joiner } from './plugin/joiner.js';
+import { networkDriver } from './plugin/network-driver.js';
 import { Networks } from './plugin/networks.js';
+import { PoolRequests } from './plugin/pool-requests.js';
+import { PortPublisher } from './plugin/port-publisher.js';
 import type { Methods } from './plugin/protocol.js';
-import { RequestLoop } from './plugin/request-loop.js';
 
+/** Milliseconds between tries to make the default pools. */
 const DEFAULT_POOL_RETRY = 2_000;
 
 /** Everything between the sockets and the outside. */
@@ -34,68 +41,123 @@ export interface Services {
 
 /** Puts the drivers together on a datastore and a dataplane, whichever they are. */
 export function createServices(config: Config, store: Store, dataplane: Dataplane, log: Logger): Services {
+  const logOf = (module: string) => log.child({ module });
   const node = config.nodeName;
-  const facts = new IpamFacts(store, node, log.child({ module: 'facts' }));
-  const pools = new PoolLifecycle(store, facts, config, log.child({ module: 'pools' }));
-  const networks = new Networks(store, facts, pools, log.child({ module: 'networks' }));
-  const endpoints = new Endpoints(store, node, config, log.child({ module: 'endpoints' }));
-  const names = new NetworkNames(new DockerEngine(config.dockerHost), log.child({ module: 'docker' }), {
-    named: (id, name) => void networks.name(id, name),
-    dockerStarted: () => void dataplane.dockerStarted(),
-  });
+  const facts = new IpamFacts(store, node, logOf('facts'));
+  const pools = new PoolLifecycle(store, facts, config, () => dataplane.foreignRoutes(), logOf('pools'));
+  const networks = new Networks(store, facts, pools, config.scope === 'global', logOf('networks'));
+  const endpoints = new Endpoints(store, node, config, logOf('endpoints'));
+  const stateNow = () =>
+    hostState({
+      node,
+      pools: facts.allPools(),
+      ownBlocks: facts.confirmedBlocks(),
+      endpoints: endpoints.all(),
+      internal: networks.internal(),
+    });
+  let applied = '';
   const host = keepApplied(
-    'routes and NAT',
-    () => dataplane.apply(hostState(facts.allPools(), facts.confirmedBlocks())),
-    log.child({ module: 'host' }),
+    'routes, NAT and ports',
+    async () => {
+      const state = stateNow();
+      const text = JSON.stringify(state);
+      // Most changes of the datastore change nothing here: an endpoint comes and goes without a port.
+      if (text === applied) return;
+      await dataplane.apply(state);
+      applied = text;
+    },
+    logOf('host'),
   );
+  const reservations = new PortReservations();
+  const ports = new PortPublisher(endpoints, reservations, host.applyNow, logOf('ports'));
+  const joiner = new Joiner({
+    endpoints,
+    dataplane,
+    facts,
+    interfacePrefix: config.interfacePrefix,
+    mtu: config.vethMtu,
+    applyHostState: host.applyNow,
+    log: logOf('endpoints'),
+  });
+  const engine = new DockerEngine(config.dockerHost);
+  const names = new NetworkNames((id, name) => {
+    void networks.name(id, name);
+    endpoints.setMissingProfiles(profileOf);
+  });
+  const profileOf = (networkId: string) => {
+    const record = networks.known(networkId);
+    return record?.options.profile ?? names.get(networkId) ?? record?.name;
+  };
+  const labels = config.labelEndpoints ? new ContainerLabels(engine, endpoints, logOf('labels')) : undefined;
+  const requests = new PoolRequests();
   const ensureDefaultPools = () => defaultPools(config, facts, pools, dataplane);
-  const loop = new RequestLoop();
-  const allocator = new Allocator(store, facts, log.child({ module: 'ipam' }));
   const ipam = ipamDriver({
-    allocator,
+    allocator: new Allocator(store, facts, config.scope === 'global', logOf('ipam')),
     facts,
     pools,
-    loop,
+    requests,
     ensureDefaultPools,
     isNeeded: pool => networks.isNeeded(pool),
+    addressGone: async address => {
+      const gone = await endpoints.dropAddress(address);
+      if (!gone) return;
+      joiner.leave(gone.endpointId);
+      await ports.forget(gone.endpointId);
+      await dataplane.detach(gone.interfaceName);
+    },
+    furtherRanges: subnet => networks.furtherRanges(subnet),
   });
   const network = networkDriver({
     node,
     scope: config.scope,
-    interfacePrefix: config.interfacePrefix,
-    mtu: config.vethMtu,
     networks,
     endpoints,
     dataplane,
-    loop,
+    joiner,
+    ports,
+    requests,
     perEndpoint: new KeyedLock(),
-    networkName: id => names.get(id),
-    isDefaultSubnet: subnet => isDefaultSubnet(subnet, facts),
+    profileOf,
   });
 
   const whenDatastoreAnswers = async (): Promise<void> => {
     await Promise.all([facts.whenRead(), networks.ready, endpoints.ready]);
-    facts.onChange(host.changed);
-    host.changed();
-    await untilDone(ensureDefaultPools, log);
-    const mtu = config.vethMtu ?? (await dataplane.defaultMtu());
-    const repaired = await dataplane.repair(endpoints.all().map(endpoint => wiringOf(endpoint, mtu)));
+    for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
+    const repaired = await dataplane.repair(await joiner.restore(endpoints.own(), id => networks.known(id)));
     if (repaired.length > 0)
       log.info({ repaired }, 'put back what endpoints had lost while the daemon was away');
+    await ports.restore(endpoints.own());
+    host.changed();
+    endpoints.setMissingProfiles(profileOf);
+    await untilDone(ensureDefaultPools, log);
   };
+  const dockerConnected = (): void => {
+    void dataplane.dockerStarted();
+    engine
+      .networks()
+      .then(found => names.learnAll(found))
+      .then(() => labels?.copyAll())
+      .catch((error: unknown) => log.warn({ reason: reason(error) }, 'cannot list what Docker has'));
+  };
+  const dockerSaid = ({ action, id, attributes }: DockerEvent): void => {
+    if (action === 'create') names.learn(id, attributes.name ?? '');
+    if (action === 'destroy') names.forget(id);
+    if (action === 'connect' && networks.known(id)) labels?.connected(attributes.container ?? '', id);
+  };
+  let unfollow = (): void => undefined;
 
   return {
     methods: { network, ipam },
     start() {
-      void names.follow();
+      unfollow = followDocker(engine, { connected: dockerConnected, event: dockerSaid }, logOf('docker'));
       whenDatastoreAnswers().catch((error: unknown) =>
         log.error({ reason: reason(error) }, 'start is incomplete'),
       );
     },
     stop() {
-      names.close();
+      unfollow();
       host.stop();
-      for (const part of [facts, networks, endpoints]) part.close();
+      for (const part of [facts, networks, endpoints, reservations]) part.close();
     },
   };
 }
@@ -106,7 +168,7 @@ async function defaultPools(
   pools: PoolLifecycle,
   dataplane: Dataplane,
 ): Promise<void> {
-  const routes = (await dataplane.foreignRoutes()).flatMap(text => parseCidr(text) ?? []);
+  const routes = (await dataplane.foreignRoutes()).flatMap(({ cidr }) => parseCidr(cidr) ?? []);
   const others = [...routes, ...facts.allPools().map(pool => pool.cidr)];
   const { ipv4PoolCidr, ipv6PoolCidr } = config;
   const cidr = ipv4PoolCidr && choosePool(ipv4PoolCidr, others);
@@ -119,6 +181,9 @@ async function untilDone(work: () => Promise<void>, log: Logger): Promise<void> 
     try {
       return await withDeadline(30_000, work);
     } catch (error) {
+      // Nothing that time would change; a network without --subnet will say so again.
+      if (error instanceof RequestError)
+        return log.error({ reason: error.message }, 'cannot make the default pools');
       log.error({ reason: reason(error) }, 'cannot make the default pools; trying again');
       await new Promise(resolve => setTimeout(resolve, DEFAULT_POOL_RETRY).unref());
     }

@@ -173,7 +173,7 @@ function unreachable(reasons: ReadonlyMap<string, string>, lost: boolean, cause:
   const [only] = reasons;
   const where =
     reasons.size === 1 && only
-      ? `etcd at ${only[0]} cannot be reached (${only[1]}${doubt})`
-      : `etcd cannot be reached (${[...reasons].map(pair => pair.join(': ')).join('; ')}${doubt})`;
+      ? `the datastore is unreachable: etcd at ${only[0]} does not answer (${only[1]}${doubt})`
+      : `the datastore is unreachable: etcd does not answer (${[...reasons].map(pair => pair.join(': ')).join('; ')}${doubt})`;
   return new DatastoreError(`${where}: check that it runs and that ETCD_ENDPOINTS is right`, { cause });
 }

@@ -23,12 +23,17 @@ export function rangeOf(prefix: string): { key: Buffer; range_end: Buffer } {
  *   our own earlier try ({@link ownEarlierTry})
  */
 export function requestOf(transaction: Transaction, doubtful: boolean): ITxnRequest {
-  const read = transaction.otherwise ?? [];
   return {
     compare: transaction.compare.map(compareOf),
     success: transaction.then.map(writeOf),
-    failure: (doubtful ? [...read, ...transaction.then.map(keyOf)] : read).map(readOf),
+    failure: keysRead(transaction, doubtful).map(readOf),
   };
+}
+
+/** Each key once: etcd takes 128 operations, and what is written is mostly asked for anyway. */
+function keysRead(transaction: Transaction, doubtful: boolean): string[] {
+  const read = transaction.otherwise ?? [];
+  return doubtful ? [...new Set([...read, ...transaction.then.map(keyOf)])] : [...read];
 }
 
 /**
@@ -56,10 +61,10 @@ export function ownEarlierTry(
   transaction: Transaction,
   responses: readonly IResponseOp[],
 ): string | undefined {
-  const offset = transaction.otherwise?.length ?? 0;
+  const keys = keysRead(transaction, true);
   let revision: string | undefined;
-  for (const [index, write] of transaction.then.entries()) {
-    const entry = entryIn(responses[offset + index]);
+  for (const write of transaction.then) {
+    const entry = entryIn(responses[keys.indexOf(keyOf(write))]);
     if ('delete' in write) {
       if (entry) return undefined;
       continue;

@@ -47,7 +47,8 @@ class EtcdStore implements Store {
     if (response.succeeded) return { succeeded: true, revision: response.header.revision };
     const own = doubtful ? ownEarlierTry(transaction, response.responses) : undefined;
     if (own !== undefined) return { succeeded: true, revision: own };
-    return { succeeded: false, found: foundIn(transaction, response.responses), doubtful };
+    const { revision } = response.header;
+    return { succeeded: false, found: foundIn(transaction, response.responses), revision, doubtful };
   }
 
   watch(prefix: string, watcher: Watcher): Watch {

@@ -35,6 +35,8 @@ export type TransactionResult =
       readonly succeeded: false;
       /** The keys of `otherwise` as they are; undefined where a key is absent. */
       readonly found: ReadonlyMap<string, Entry | undefined>;
+      /** The revision `found` was read at. */
+      readonly revision: string;
       /**
        * An earlier try of this transaction was sent and its answer lost: it may have been applied, and what
        * `found` shows may build on it. The caller looks for its own mark before it concludes that it lost.

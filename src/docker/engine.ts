@@ -1,12 +1,21 @@
 import { request } from 'node:http';
 import type { IncomingMessage, RequestOptions } from 'node:http';
-import { isObject, parseJson, textMap } from '../model/json.js';
+import { isObject, objectOrEmpty, parseJson, textMap } from '../model/json.js';
+import type { JsonObject } from '../model/json.js';
 
 /** A network as the Docker API lists it. */
 export interface DockerNetwork {
   readonly id: string;
   readonly name: string;
   readonly driver: string;
+}
+
+/** A container as the Docker API lists it, from a snapshot that needs no lock of a starting container. */
+export interface DockerContainer {
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Its endpoints. While a container starts, ids and addresses may still be empty. */
+  readonly endpoints: readonly { networkId: string; endpointId: string; addresses: readonly string[] }[];
 }
 
 /** An event of dockerd's stream. */
@@ -31,10 +40,12 @@ export class DockerEngine {
 
   /** `host`: `unix:///path` or `tcp://host:port`. */
   constructor(host: string) {
-    const url = new URL(host.replace(/^(tcp|unix):/, 'http:'));
-    this.target = host.startsWith('unix://')
-      ? { socketPath: decodeURIComponent(host.slice('unix://'.length)) }
-      : { host: url.hostname, port: url.port };
+    if (host.startsWith('unix://')) {
+      this.target = { socketPath: host.slice('unix://'.length) };
+      return;
+    }
+    const url = new URL(host.replace(/^tcp:/, 'http:'));
+    this.target = { host: url.hostname, port: url.port };
   }
 
   /** All networks, whatever their driver. */
@@ -44,6 +55,23 @@ export class DockerEngine {
     return answer
       .filter(isObject)
       .map(({ Id, Name, Driver }) => ({ id: String(Id), name: String(Name), driver: String(Driver) }));
+  }
+
+  /** The running containers. */
+  containers(): Promise<DockerContainer[]> {
+    return this.listContainers('/containers/json');
+  }
+
+  /** A container in whatever state; undefined where there is none of that id. */
+  async container(id: string): Promise<DockerContainer | undefined> {
+    const filters = encodeURIComponent(JSON.stringify({ id: [id] }));
+    const [container] = await this.listContainers(`/containers/json?all=1&filters=${filters}`);
+    return container;
+  }
+
+  private async listContainers(path: string): Promise<DockerContainer[]> {
+    const answer = await this.get(path);
+    return Array.isArray(answer) ? answer.filter(isObject).map(parseContainer) : [];
   }
 
   /** Calls `onEvent` for each event of these types until the connection ends; resolves then. `onOpen` runs once the
@@ -91,6 +119,21 @@ export class DockerEngine {
       call.end();
     });
   }
+}
+
+function parseContainer({ Id: id, Labels: labels, NetworkSettings: settings }: JsonObject): DockerContainer {
+  const networks = Object.values(objectOrEmpty(objectOrEmpty(settings).Networks)).filter(isObject);
+  return {
+    id: String(id),
+    labels: textMap(labels),
+    endpoints: networks.map(({ NetworkID, EndpointID, IPAddress, GlobalIPv6Address }) => ({
+      networkId: String(NetworkID ?? ''),
+      endpointId: String(EndpointID ?? ''),
+      addresses: [IPAddress, GlobalIPv6Address].filter(
+        (address): address is string => typeof address === 'string' && address !== '',
+      ),
+    })),
+  };
 }
 
 function parseEvent(line: string): DockerEvent | undefined {

@@ -15,6 +15,43 @@ export interface EndpointWiring {
   readonly addresses: readonly string[];
   /** Bytes. */
   readonly mtu: number;
+  /**
+   * The container has more than one endpoint of ours, and an answer may leave by another interface than the question
+   * came in: packets with any address of the container are accepted on all of them. Otherwise only its own.
+   */
+  readonly sharesSandbox: boolean;
+  /** IPv6 next hop of the container where it is not the link-local address of ee:ee:ee:ee:ee:ee: another link-local
+   *  address that the host side gets. Two interfaces of one container cannot have the same next hop. */
+  readonly gateway6?: string;
+}
+
+/** A port of a container that is open on the host. */
+export interface PublishedPort {
+  readonly protocol: 'tcp' | 'udp' | 'sctp';
+  /** The host's address it is open on; undefined: all of the family. */
+  readonly hostAddress?: string;
+  readonly hostPort: number;
+  /** The container's; its family is the port's. */
+  readonly address: string;
+  readonly port: number;
+  /** All addresses of the container, where it has others than `address`: it may use the port of the host as well. */
+  readonly containerAddresses?: readonly string[];
+}
+
+/** A network whose endpoints reach each other and nothing else. */
+export interface InternalNetwork {
+  /** Host interfaces of its endpoints on this host. */
+  readonly interfaces: readonly string[];
+  /** Addresses of all its endpoints, on whichever host. */
+  readonly members: readonly string[];
+}
+
+/** What the host reaches without us. */
+export interface ForeignRoute {
+  /** CIDR text. */
+  readonly cidr: string;
+  /** On one of the host's own interfaces, or an address of the host: a pool in it would cut the host off. */
+  readonly onLink: boolean;
 }
 
 /** What should be true on this host beyond the endpoints. CIDRs are canonical text. */
@@ -25,9 +62,16 @@ export interface HostState {
   readonly masqueradeFrom: readonly string[];
   /** All pools: traffic to them is never masqueraded. */
   readonly pools: readonly string[];
+  readonly published: readonly PublishedPort[];
+  readonly internal: readonly InternalNetwork[];
 }
 
 export interface Dataplane {
+  /**
+   * Makes the veth pair of an endpoint that will be attached soon, without its routes: an address may still turn out to
+   * be another's. Optional, and undone by `detach`. Throws HostError.
+   */
+  prepare(wiring: EndpointWiring): Promise<void>;
   /**
    * Makes the veth pair with both ends in the host's namespace, sysctls and routes. An existing pair whose
    * container end is still here is used again, any other leftover of that name is replaced. Throws HostError.
@@ -47,8 +91,8 @@ export interface Dataplane {
   hostInterfaces(): Promise<readonly string[]>;
   /** Host interface's MTU a new endpoint should get where nothing is configured. */
   defaultMtu(): Promise<number>;
-  /** Routes of the host as CIDR text without ours, to choose a pool that collides with none. */
-  foreignRoutes(): Promise<readonly string[]>;
+  /** Routes of the host without ours and without the default ones, and its addresses: no pool may collide with them. */
+  foreignRoutes(): Promise<readonly ForeignRoute[]>;
   /** Takes all routes of ours, the nftables table and the forwarding rules off the host. Interfaces stay. */
   removeAll(): Promise<void>;
   close(): Promise<void>;

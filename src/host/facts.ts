@@ -1,4 +1,5 @@
 import { hostCidr } from './bytes.js';
+import type { ForeignRoute } from './dataplane.js';
 import type { Link } from './rtnetlink-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
@@ -22,12 +23,17 @@ export async function defaultMtu(netlink: RtNetlink): Promise<number> {
  * What the host reaches without us, as CIDRs: destinations of routes not of our protocol number, without the default
  * routes, and its own addresses. Without IPv6's link-local and multicast, which every interface has.
  */
-export async function foreignRoutes(netlink: RtNetlink, ourProtocol: number): Promise<string[]> {
+export async function foreignRoutes(netlink: RtNetlink, ourProtocol: number): Promise<ForeignRoute[]> {
   const routes = await netlink.routes();
-  const addresses = await netlink.addresses();
-  const destinations = routes.filter(route => route.protocol !== ourProtocol).map(route => route.destination);
-  const all = new Set([...destinations, ...addresses.map(({ address }) => hostCidr(address))]);
-  return [...all].filter(cidr => !cidr.endsWith('/0') && !/^(fe[89ab]|ff)/.test(cidr)).sort();
+  const found = new Map<string, boolean>();
+  for (const { destination, protocol, hasGateway, type } of routes)
+    if (protocol !== ourProtocol)
+      found.set(destination, found.get(destination) === true || (!hasGateway && type === 'unicast'));
+  for (const { address } of await netlink.addresses()) found.set(hostCidr(address), true);
+  return [...found]
+    .map(([cidr, onLink]) => ({ cidr, onLink }))
+    .filter(({ cidr }) => !cidr.endsWith('/0') && !/^(fe[89ab]|ff|127\.)/.test(cidr) && cidr !== '::1/128')
+    .sort((a, b) => (a.cidr < b.cidr ? -1 : 1));
 }
 
 /** Veths whose names begin with `prefix`. */

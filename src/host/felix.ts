@@ -1,6 +1,6 @@
 import type { Logger } from '../log.js';
 import { reason } from '../errors.js';
-import type { Dataplane, EndpointWiring } from './dataplane.js';
+import type { Dataplane, EndpointWiring, ForeignRoute } from './dataplane.js';
 import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
 import type { LinuxOptions } from './linux.js';
 import { LinkReaper } from './reaper.js';
@@ -31,6 +31,10 @@ export class FelixDataplane implements Dataplane {
   ) {
     this.protocol = options.routeProtocol ?? 81;
     this.prefix = options.interfacePrefix ?? 'cali';
+  }
+
+  async prepare(wiring: EndpointWiring): Promise<void> {
+    await this.veths.ensure(wiring);
   }
 
   async attach(wiring: EndpointWiring): Promise<void> {
@@ -67,7 +71,7 @@ export class FelixDataplane implements Dataplane {
     return defaultMtu(this.netlink);
   }
 
-  async foreignRoutes(): Promise<readonly string[]> {
+  async foreignRoutes(): Promise<readonly ForeignRoute[]> {
     return foreignRoutes(this.netlink, this.protocol);
   }
 

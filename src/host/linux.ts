@@ -1,12 +1,17 @@
 import type { Logger } from '../log.js';
-import { reason } from '../errors.js';
-import type { Dataplane, EndpointWiring, HostState } from './dataplane.js';
+import { HostError, reason } from '../errors.js';
+import { Conntrack } from './conntrack.js';
+import type { Dataplane, EndpointWiring, ForeignRoute, HostState, PublishedPort } from './dataplane.js';
 import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
 import { Forwarding } from './forwarding.js';
+import { HostAddresses } from './host-addresses.js';
+import { LoopbackPorts } from './loopback.js';
 import { NatTable } from './nft.js';
 import { LinkReaper } from './reaper.js';
 import { HostRoutes } from './routes.js';
 import { RtNetlink } from './rtnetlink.js';
+import type { Link } from './rtnetlink-messages.js';
+import { StaleFlows } from './stale-flows.js';
 import { turnOnForwarding4, turnOnForwarding6 } from './sysctl.js';
 import { Veths, hasIpv6 } from './veth.js';
 import { watchNftables, watchRoutes } from './watch.js';
@@ -42,14 +47,20 @@ export class LinuxDataplane implements Dataplane {
   private readonly netlink = new RtNetlink();
   private readonly reaper = new LinkReaper();
   private readonly veths = new Veths(this.netlink, this.reaper);
-  private readonly table = new NatTable();
+  private readonly addresses = new HostAddresses(this.netlink);
+  private readonly conntrack = new Conntrack();
+  private readonly flows = new StaleFlows(this.conntrack);
+  private readonly table: NatTable;
   private readonly routes: HostRoutes;
+  private readonly loopback: LoopbackPorts;
   private readonly forwarding: Forwarding;
   private readonly protocol: number;
   private readonly prefix: string;
   private readonly checkInterval: number;
   private readonly due = new Map<Part, NodeJS.Timeout>();
   private readonly complaints = new Map<Part, string>();
+  /** Pairs that were made before they are attached, by host interface. */
+  private readonly prepared = new Map<string, { index: number; wiring: string }>();
   private watches: Watch[] | undefined;
   private timer: NodeJS.Timeout | undefined;
   private isApplied = false;
@@ -63,7 +74,9 @@ export class LinuxDataplane implements Dataplane {
     this.protocol = options.routeProtocol ?? 81;
     this.prefix = options.interfacePrefix ?? 'cali';
     this.checkInterval = options.checkInterval ?? 30_000;
+    this.table = new NatTable(this.prefix);
     this.routes = new HostRoutes(this.netlink, this.protocol);
+    this.loopback = new LoopbackPorts(this.routes);
     this.forwarding = new Forwarding(this.prefix, log);
   }
 
@@ -72,16 +85,36 @@ export class LinuxDataplane implements Dataplane {
    * policy to DROP by then or never will, and it does so only where it turns forwarding on itself.
    */
   async attach(wiring: EndpointWiring): Promise<void> {
-    this.watch();
-    if (turnOnForwarding4()) this.log.info('turned net.ipv4.ip_forward on');
-    if (hasIpv6(wiring) && turnOnForwarding6()) this.log.info('turned net.ipv6.conf.all.forwarding on');
-    const link = await this.veths.ensure(wiring);
+    const link = (await this.takePrepared(wiring)) ?? (await this.makeVeth(wiring));
     try {
+      await this.addresses.add(link, wiring);
       await this.routes.addEndpoint(link, wiring);
+      this.loopback.attached(link.name);
     } catch (error) {
       await this.detach(wiring.hostInterface).catch(() => undefined);
       throw error;
     }
+  }
+
+  async prepare(wiring: EndpointWiring): Promise<void> {
+    const { index } = await this.makeVeth(wiring);
+    this.prepared.set(wiring.hostInterface, { index, wiring: JSON.stringify(wiring) });
+  }
+
+  private makeVeth(wiring: EndpointWiring): Promise<Link> {
+    this.watch();
+    if (turnOnForwarding4()) this.log.info('turned net.ipv4.ip_forward on');
+    if (hasIpv6(wiring) && turnOnForwarding6()) this.log.info('turned net.ipv6.conf.all.forwarding on');
+    return this.veths.ensure(wiring);
+  }
+
+  /** The pair that `prepare` made, if it is there still and as wanted. */
+  private async takePrepared(wiring: EndpointWiring): Promise<Link | undefined> {
+    const prepared = this.prepared.get(wiring.hostInterface);
+    this.prepared.delete(wiring.hostInterface);
+    if (prepared?.wiring !== JSON.stringify(wiring)) return undefined;
+    const link = await this.netlink.link(wiring.hostInterface);
+    return link?.index === prepared.index ? link : undefined;
   }
 
   /**
@@ -90,7 +123,9 @@ export class LinuxDataplane implements Dataplane {
    * attach of the name.
    */
   async detach(hostInterface: string): Promise<void> {
+    this.prepared.delete(hostInterface);
     if (this.reaper.isDeleting(hostInterface)) return;
+    this.addresses.forget(hostInterface);
     if (!(await this.routes.removeEndpoint(hostInterface))) return;
     this.reaper.delete(hostInterface).catch((error: unknown) => {
       this.log.error({ interface: hostInterface, reason: reason(error) }, 'cannot delete an interface');
@@ -106,20 +141,31 @@ export class LinuxDataplane implements Dataplane {
         const link = links.get(wiring.hostInterface);
         if (link === undefined || this.reaper.isDeleting(link.name)) continue;
         this.routes.remember(link, wiring);
+        this.addresses.remember(link, wiring);
         settings.push(...this.veths.repair(wiring));
         // Reading a dozen settings takes 0.1 ms; with hundreds of endpoints others need a turn in between.
         await new Promise(resolve => setImmediate(resolve));
       }
-      return [...settings, ...(await this.routes.restore())];
+      return [...settings, ...this.loopback.restore(), ...(await this.restoreRoutes())];
     });
   }
 
   async apply(state: HostState): Promise<void> {
     await this.inTurn(async () => {
-      await this.table.apply(state);
-      await this.routes.applyBlocks(state.ownBlocks);
-      this.report(await this.forwarding.check());
+      // A part that fails (nft is missing, iptables refuses) must not keep the others from the host.
+      const parts = [
+        async () => {
+          await this.table.apply(state);
+          this.loopback.want(state.published);
+          await this.forgetFlows(state.published);
+        },
+        () => this.routes.applyBlocks(state.ownBlocks),
+        async () => this.report(await this.forwarding.check()),
+      ];
+      const failures: string[] = [];
+      for (const part of parts) await part().catch((error: unknown) => failures.push(reason(error)));
       this.isApplied = true;
+      if (failures.length > 0) throw new HostError(failures.join('; '));
     });
     this.watch();
   }
@@ -139,7 +185,7 @@ export class LinuxDataplane implements Dataplane {
     return defaultMtu(this.netlink);
   }
 
-  async foreignRoutes(): Promise<readonly string[]> {
+  async foreignRoutes(): Promise<readonly ForeignRoute[]> {
     return foreignRoutes(this.netlink, this.protocol);
   }
 
@@ -148,6 +194,7 @@ export class LinuxDataplane implements Dataplane {
     this.unwatch();
     this.isApplied = false;
     await this.inTurn(async () => {
+      this.loopback.closeAll((await hostLinks(this.netlink, this.prefix)).map(link => link.name));
       await this.routes.removeAll();
       await this.table.remove();
       await this.forwarding.remove();
@@ -159,6 +206,7 @@ export class LinuxDataplane implements Dataplane {
     this.unwatch();
     await this.turn;
     await this.reaper.close();
+    this.conntrack.close();
     this.netlink.close();
   }
 
@@ -221,17 +269,34 @@ export class LinuxDataplane implements Dataplane {
   }
 
   private async putRight(part: Part): Promise<readonly string[]> {
-    if (part === 'routes') return this.routes.restore();
+    if (part === 'routes') return this.restoreRoutes();
     // A check that was due before removeAll must not put back what that took away.
     if (!this.isApplied) return [];
     if (part === 'forwarding') return this.forwarding.check();
     return (await this.table.check()) ? ['nftables table'] : [];
   }
 
+  private async restoreRoutes(): Promise<string[]> {
+    return [...(await this.addresses.restore()), ...(await this.routes.restore())];
+  }
+
+  /** Flows that go on to an old target end by themselves some day: no reason to fail. */
+  private async forgetFlows(published: readonly PublishedPort[]): Promise<void> {
+    const local = async (): Promise<Set<string>> =>
+      new Set((await this.netlink.addresses()).map(({ address }) => address));
+    try {
+      await this.flows.apply(published, local);
+    } catch (error) {
+      this.log.warn({ reason: reason(error) }, 'cannot look for flows to ports that lead elsewhere now');
+    }
+  }
+
   private report(repaired: readonly string[]): void {
     if (repaired.length === 0) return;
     const some = repaired.slice(0, REPORTED);
-    this.log.warn({ repaired: some, count: repaired.length }, 'put right what was missing on the host');
+    // What is put there for the first time is no repair.
+    const level = this.isApplied ? 'warn' : 'info';
+    this.log[level]({ repaired: some, count: repaired.length }, 'put right what was missing on the host');
   }
 
   private inTurn<T>(work: () => Promise<T>): Promise<T> {

@@ -1,46 +1,20 @@
 import type { HostState } from './dataplane.js';
-import { GATEWAY4 } from './routes.js';
+import { renderInternal } from './nft-internal.js';
+import { renderMasquerade } from './nft-masquerade.js';
+import { renderPublished } from './nft-published.js';
+import { TABLE, assemble } from './nft-table.js';
 import { CommandError, run } from './run.js';
 
-/** Name of our table, family inet (hence IPv4 and IPv6 in one place; NAT there since kernel 5.2). */
-export const TABLE = 'calico_libnetwork';
+/** What the table is made from. */
+export type TableState = Pick<HostState, 'masqueradeFrom' | 'pools' | 'published' | 'internal'>;
 
-/**
- * The whole table as a script for `nft -f`, which is one transaction: packets see the old table or the new one.
- * The first line makes sure there is one to delete.
- */
-export function renderTable(state: Pick<HostState, 'masqueradeFrom' | 'pools'>): string {
-  const is6 = (cidr: string): boolean => cidr.includes(':');
-  const of4 = (cidrs: readonly string[]): string[] => cidrs.filter(cidr => !is6(cidr));
-  const of6 = (cidrs: readonly string[]): string[] => cidrs.filter(is6);
-  return [
-    `table inet ${TABLE} {}`,
-    `delete table inet ${TABLE}`,
-    `table inet ${TABLE} {`,
-    ...renderSet('masquerade_from4', 'ipv4_addr', of4(state.masqueradeFrom)),
-    ...renderSet('masquerade_from6', 'ipv6_addr', of6(state.masqueradeFrom)),
-    ...renderSet('pools4', 'ipv4_addr', of4(state.pools)),
-    ...renderSet('pools6', 'ipv6_addr', of6(state.pools)),
-    '  chain postrouting {',
-    '    type nat hook postrouting priority srcnat; policy accept;',
-    // Random ports: two connections opened at once must not be given the same one (a lost SYN, a second's delay).
-    '    ip saddr @masquerade_from4 ip daddr != @pools4 masquerade fully-random',
-    '    ip6 saddr @masquerade_from6 ip6 daddr != @pools6 masquerade fully-random',
-    '  }',
-    // Nobody has the gateway's address; its route to lo exists for the ARP proxy only (routes.ts) and would send a
-    // packet round until its TTL ends.
-    '  chain forward {',
-    '    type filter hook forward priority filter; policy accept;',
-    `    ip daddr ${GATEWAY4} drop`,
-    '  }',
-    '}',
-    '',
-  ].join('\n');
-}
-
-function renderSet(name: string, type: string, cidrs: readonly string[]): string[] {
-  const elements = cidrs.length === 0 ? [] : [`    elements = { ${[...cidrs].sort().join(', ')} }`];
-  return [`  set ${name} {`, `    type ${type}; flags interval; auto-merge`, ...elements, '  }'];
+/** The whole table; `prefix`: of the names of containers' interfaces. Throws HostError for nonsense in the state. */
+export function renderTable(state: TableState, prefix: string): string {
+  return assemble([
+    renderInternal(state.internal),
+    renderPublished(state.published, prefix),
+    renderMasquerade(state.masqueradeFrom, state.pools),
+  ]);
 }
 
 /** Our nftables table: keeps the kernel's copy as rendered last. */
@@ -48,9 +22,12 @@ export class NatTable {
   private wanted: string | undefined;
   private listing: string | undefined;
 
+  /** `prefix`: of the names of containers' interfaces. */
+  constructor(private readonly prefix: string) {}
+
   /** Replaces the table. Throws HostError. */
-  async apply(state: Pick<HostState, 'masqueradeFrom' | 'pools'>): Promise<void> {
-    const rendered = renderTable(state);
+  async apply(state: TableState): Promise<void> {
+    const rendered = renderTable(state, this.prefix);
     if (rendered === this.wanted && (await this.isIntact())) return;
     await this.load(rendered);
   }
@@ -69,9 +46,11 @@ export class NatTable {
   }
 
   private async load(rendered: string): Promise<void> {
+    // The same table as before must look as before: what somebody changed since it was loaded is no part of it.
+    const before = rendered === this.wanted ? this.listing : undefined;
     await run('nft', ['-f', '-'], rendered);
     this.wanted = rendered;
-    this.listing = await list();
+    this.listing = before ?? (await list());
   }
 
   private async isIntact(): Promise<boolean> {
@@ -79,10 +58,13 @@ export class NatTable {
   }
 }
 
-/** The kernel's table as text: what nft prints is compared with what it printed, never with what we wrote. */
+/**
+ * The kernel's table as text: what nft prints is compared with what it printed, never with what we wrote. Numbers
+ * (`-n`) instead of names of services and protocols: looking those up takes most of the time of a long list.
+ */
 async function list(): Promise<string | undefined> {
   try {
-    return await run('nft', ['list', 'table', 'inet', TABLE]);
+    return await run('nft', ['-n', 'list', 'table', 'inet', TABLE]);
   } catch (error) {
     if (error instanceof CommandError && !error.isMissing) return undefined;
     throw error;

@@ -4,18 +4,24 @@ import { NetlinkError } from './netlink.js';
 import type { Link, Route, RouteSpec } from './rtnetlink-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
-/** What containers have as IPv4 gateway; no interface anywhere has the address. */
-export const GATEWAY4 = '169.254.1.1';
+/**
+ * Containers have 169.254.1.1 as IPv4 gateway, and one with several endpoints .2, .3 … on the further ones; no
+ * interface anywhere has such an address.
+ */
+export const GATEWAYS4 = '169.254.1.0/24';
+
+/** The one of them that is never a gateway: what host ends have that need to have any address (host-addresses.ts). */
+export const UNNUMBERED = '169.254.1.0';
 
 /**
  * The kernel answers ARP for an address it proxies only if it has a unicast route to it out of another interface.
  * The default route is one, but a host may have none, or lose it with its uplink, and its containers could then not
- * even reach each other. This route always is one. It goes to `lo`, which always exists; what is really sent to the
- * address would go round there until its TTL ends, so our table drops it (nft.ts). A local address instead would
+ * even reach each other. This route always is one. It goes to `lo`, which always exists; what is really sent to such
+ * an address would go round there until its TTL ends, so our table drops it (nft.ts). A local address instead would
  * answer too, but not where net.ipv4.conf.all.arp_ignore is set (kube-proxy, keepalived), and would open one more
  * way to the host's services. The kernel gives lo index 1 in every namespace.
  */
-const GATEWAY_ROUTE: RouteSpec = { destination: `${GATEWAY4}/32`, type: 'unicast', device: 1 };
+const GATEWAY_ROUTE: RouteSpec = { destination: GATEWAYS4, type: 'unicast', device: 1 };
 
 /** What an endpoint's host end should have. */
 interface Wired {
@@ -81,9 +87,19 @@ export class HostRoutes {
     await this.netlink.deleteRoutes(routes, this.protocol);
   }
 
+  /** The host interface the address is routed to. */
+  ownerOf(address: string): string | undefined {
+    return this.owners.get(hostCidr(address));
+  }
+
+  /** Host interfaces of all endpoints that are to have routes. */
+  endpointInterfaces(): string[] {
+    return [...this.endpoints.keys()];
+  }
+
   /** Whether losing the route to this destination is a loss. */
   isWanted(destination: string): boolean {
-    if (this.hasGateway && destination === `${GATEWAY4}/32`) return true;
+    if (this.hasGateway && destination === GATEWAYS4) return true;
     return this.owners.has(destination) || this.blocks.includes(destination);
   }
 

@@ -37,6 +37,8 @@ export interface Route {
   /** Index of the outgoing interface; the first next hop's of several. */
   readonly device: number | undefined;
   readonly metric: number;
+  /** It leads to a next hop; without one its destinations are on the interface itself. */
+  readonly hasGateway: boolean;
 }
 
 /** A route to make. */
@@ -69,6 +71,7 @@ export const RTM = {
   newLink: 16,
   delLink: 17,
   getLink: 18,
+  newAddr: 20,
   getAddr: 22,
   newRoute: 24,
   delRoute: 25,
@@ -77,12 +80,12 @@ export const RTM = {
 const IFLA = { address: 1, ifname: 3, mtu: 4, link: 5, linkinfo: 18, extMask: 29, linkNetnsid: 37 };
 const INFO = { kind: 1, data: 2 };
 const VETH_INFO_PEER = 1;
-const RTA = { dst: 1, oif: 4, priority: 6, multipath: 9, table: 15 };
+const RTA = { dst: 1, oif: 4, priority: 6, multipath: 9, table: 15, gateway: 5, via: 18 };
 const IFA = { address: 1, local: 2 };
 const IFF_UP = 1;
 const TABLE_MAIN = 254;
 /** rtm_scope. Link: the destination is on this interface, there is no next hop to resolve; IPv6 knows no scopes. */
-export const SCOPE = { universe: 0, link: 253, any: 255 };
+export const SCOPE = { universe: 0, link: 253, host: 254, any: 255 };
 const ROUTE_TYPES = { unicast: 1, blackhole: 6 };
 /** Reads a link from an RTM_NEWLINK payload. */
 export function decodeLink(data: Buffer): Link {
@@ -109,19 +112,22 @@ export function decodeRoute(data: Buffer, protocol?: number): Route | undefined 
   if (family !== 2 && family !== 10) return undefined;
   let destination = family === 2 ? '0.0.0.0' : '::';
   let device: number | undefined;
+  let hasGateway = false;
   let [metric, realTable] = [0, table];
   eachAttribute(data, 12, (attribute, start, end) => {
     if (attribute === RTA.dst) destination = textOf(data.subarray(start, end));
-    else if (attribute === RTA.oif) device = data.readUInt32LE(start);
+    else if (attribute === RTA.gateway || attribute === RTA.via || attribute === RTA.multipath) {
+      hasGateway = true;
+      // struct rtnexthop: length, flags, hops, ifindex
+      if (attribute === RTA.multipath && end - start >= 8) device ??= data.readInt32LE(start + 4);
+    } else if (attribute === RTA.oif) device = data.readUInt32LE(start);
     else if (attribute === RTA.priority) metric = data.readUInt32LE(start);
     else if (attribute === RTA.table) realTable = data.readUInt32LE(start);
-    // struct rtnexthop: length, flags, hops, ifindex
-    else if (attribute === RTA.multipath && end - start >= 8) device ??= data.readInt32LE(start + 4);
   });
   if (realTable !== TABLE_MAIN) return undefined;
   const name: RouteType =
     type === ROUTE_TYPES.unicast ? 'unicast' : type === ROUTE_TYPES.blackhole ? 'blackhole' : 'other';
-  return { destination: `${destination}/${length}`, type: name, protocol: proto, device, metric };
+  return { destination: `${destination}/${length}`, type: name, protocol: proto, device, metric, hasGateway };
 }
 
 /** Reads an address from an RTM_NEWADDR payload; undefined for other families. */
@@ -134,6 +140,21 @@ export function decodeAddress(data: Buffer): HostAddress | undefined {
     else if (type === IFA.local) local = textOf(data.subarray(start, end));
   });
   return { address: local === '' ? address : local, device: data.readUInt32LE(4), scope: data[3] ?? 0 };
+}
+
+/**
+ * Body of a request to give an interface an address of its own and no route: an IPv6 link-local one, at once
+ * (IFA_F_NODAD), or an IPv4 one that is never a source.
+ */
+export function addressBody(index: number, address: string): AttrStream {
+  const bytes = bytesOf(address);
+  const [family, flags, scope] = bytes.length === 16 ? [10, 2, SCOPE.link] : [2, 0, SCOPE.host];
+  // struct ifaddrmsg: family, prefix length, flags, scope, index.
+  const header = Buffer.from([family, bytes.length * 8, flags, scope, 0, 0, 0, 0]);
+  header.writeUInt32LE(index, 4);
+  const body = withHeader(header);
+  body.push(IFA.local, bytes);
+  return body;
 }
 
 /** Body of a request about the interface of that name. */

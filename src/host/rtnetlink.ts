@@ -9,6 +9,7 @@ import {
   decodeRoute,
   describe,
   linkBody,
+  addressBody,
   namedLinkBody,
   routeBody,
   vethBody,
@@ -79,6 +80,13 @@ export class RtNetlink {
   async addresses(): Promise<readonly HostAddress[]> {
     const body = withHeader(Buffer.alloc(8));
     return this.socket.dump({ type: RTM.getAddr, body, what: 'list addresses' }, decodeAddress);
+  }
+
+  /** Gives an interface an address, see {@link addressBody}. It may have it. */
+  async addAddress(index: number, address: string): Promise<void> {
+    const body = addressBody(index, address);
+    const what = `add address ${address} to interface ${index}`;
+    await this.socket.request({ type: RTM.newAddr, flags: NLM.create | NLM.replace, body, what });
   }
 
   /** Routes of table main, both families, without cached ones; of `protocol` only, where given. */

@@ -14,19 +14,20 @@ import type { Setting } from './sysctl.js';
 export const HOST_MAC = 'ee:ee:ee:ee:ee:ee';
 
 /**
- * Settings of a host end that the IPv4 side needs. Not among them: route_localnet, which Calico sets for
- * Kubernetes' node ports and which would let containers reach what listens on the host's 127.0.0.1.
+ * Settings of a host end that the IPv4 side needs. Not among them: route_localnet, which Calico sets everywhere for
+ * Kubernetes' node ports, and we where a port is open on 127.0.0.1 (loopback.ts).
  */
-function settings4(name: string): Setting[] {
+function settings4(name: string, sharesSandbox: boolean): Setting[] {
   return [
     // Answers ARP for 169.254.1.1 (and anything else the host has a route for) with HOST_MAC, without waiting the
     // random 0-0.8 s meant for several proxies on one wire.
     [`ipv4/neigh/${name}/proxy_delay`, '0'],
     [`ipv4/conf/${name}/proxy_arp`, '1'],
     [`ipv4/conf/${name}/forwarding`, '1'],
-    // Strict: a container cannot send with an address that is not routed to it. (The kernel uses the larger of this
-    // and conf.all; 2, "loose", is larger.)
-    [`ipv4/conf/${name}/rp_filter`, '1'],
+    // Strict (1): a container cannot send with an address that is not routed to it. Loose (2), with any address that
+    // is routed at all, where its answers may leave by another of its interfaces; ARP requests are judged by the same
+    // rule. Loose works with an address only (host-addresses.ts). (The kernel uses the larger of this and conf.all.)
+    [`ipv4/conf/${name}/rp_filter`, sharesSandbox ? '2' : '1'],
   ];
 }
 
@@ -54,7 +55,7 @@ function settings6(name: string): Setting[] {
 /** All settings the host end of this endpoint should have. */
 export function endpointSettings(wiring: EndpointWiring): Setting[] {
   const name = checkInterfaceName(wiring.hostInterface);
-  const always = [...settings4(name), ...settingsAlways6(name)];
+  const always = [...settings4(name, wiring.sharesSandbox), ...settingsAlways6(name)];
   return hasIpv6(wiring) ? [...always, ...settings6(name)] : always;
 }
 

@@ -4,7 +4,7 @@ import { eachAttribute, nameOf } from './bytes.js';
 import { openSocket } from './netlink.js';
 import { decodeLink, decodeRoute } from './rtnetlink-messages.js';
 import type { Link } from './rtnetlink-messages.js';
-import { TABLE } from './nft.js';
+import { TABLE } from './nft-table.js';
 
 /**
  * What other programs do to the kernel's tables, as it happens. A notification only says that something may be

@@ -1,16 +1,17 @@
 import type { Logger } from 'pino';
-import { affinityKey, blocksPrefix } from '../datastore/keys.js';
+import { affinityKey } from '../datastore/keys.js';
 import type { Store } from '../datastore/store.js';
 import { withoutDeadline } from '../deadline.js';
-import { AddressInUseError, NoAddressError, RequestError } from '../errors.js';
+import { ConflictError, NoAddressError, RequestError } from '../errors.js';
 import { KeyedLock } from '../keyed-lock.js';
-import { parseBlock } from '../model/block.js';
 import type { AllocationAttribute, Block } from '../model/block.js';
 import type { IpPool } from '../model/ip-pool.js';
+import { assignmentError } from './assignment-error.js';
 import { nextFree, ownedBy } from './block.js';
-import { assignTo, assignNextIn, releaseIn } from './block-requests.js';
-import type { Assignment, Holder } from './block-requests.js';
-import { BlockQueue } from './block-queue.js';
+import type { BlockRequest } from './block-queue.js';
+import { assignNextIn, assignTo, isHeldBy, releaseIn } from './block-requests.js';
+import type { Assignment, Holder, NoAssignment } from './block-requests.js';
+import { Blocks } from './blocks.js';
 import { blockCidrs } from './candidates.js';
 import {
   cidrOf,
@@ -21,21 +22,25 @@ import {
   nth,
   ordinalOf,
   overlap,
-  parseCidr,
+  size,
 } from './cidr.js';
 import type { Address, Cidr, Family } from './cidr.js';
-import { claimBlock } from './claim.js';
 import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
+import { reserveAt, reservedFor, reservingNodes } from './reservation.js';
 
 /** Any free address is asked for. */
 export interface AnyAddress {
   readonly family: Family;
   /** Only addresses in here (a `--subnet` or `--ip-range`); undefined: any pool that may be used without naming it. */
   readonly within?: Cidr;
+  /** Only from these IPPools, by name. */
+  readonly pools?: readonly string[];
   readonly holder: Holder;
 }
 
+/** Claims of the block of one address before giving up. */
+const ATTEMPTS = 20;
 /** New blocks are tried by claiming them; after so many that were somebody's, all blocks are listed instead. */
 const BLIND_CLAIMS = 8;
 /** How long after a lost answer we go on trying to take back what it may have given, in milliseconds. */
@@ -46,27 +51,34 @@ const UNDO_DELAYS = [1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000
  * each call is one etcd round trip; claiming a new block adds one; borrowing adds a listing of all blocks.
  */
 export class Allocator {
-  private readonly queues = new Map<string, BlockQueue>();
+  private readonly blocks: Blocks;
   private readonly claims = new KeyedLock();
 
+  /** `isGlobal`: Docker's scope is global, and any host may be told to release a network's reservation. */
   constructor(
-    private readonly store: Store,
+    store: Store,
     private readonly facts: IpamFacts,
+    private readonly isGlobal: boolean,
     private readonly log: Logger,
-  ) {}
+  ) {
+    this.blocks = new Blocks(store, facts);
+  }
 
   /** Throws NoAddressError where nothing is left, RequestError where no pool may be used, DatastoreError. */
   async assign(request: AnyAddress): Promise<Address> {
     await this.facts.ready();
     const pools = this.poolsFor(request);
-    const owned = await this.assignFromOwn(request, pools, true);
-    if (owned) return owned;
-    // One at a time: those who find the block full together must not claim a block each.
-    const claimed = await this.claims.run(`ipv${request.family}`, async () => {
-      const meanwhile = await this.assignFromOwn(request, pools, true);
-      return meanwhile ?? this.assignFromNew(request, pools);
-    });
-    if (claimed) return claimed;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const owned = await this.assignFromOwn(request, pools, true);
+      if (owned) return owned;
+      // One at a time: those who find the block full together must not claim a block each. Under the lock there is only
+      // the claim; the address itself is got outside, where requests travel together.
+      const claimed = await this.claims.run(
+        `ipv${request.family}`,
+        async () => this.hasRoom(request, pools) || (await this.claimAnother(request, pools)),
+      );
+      if (!claimed) break;
+    }
     const rest =
       (await this.assignBorrowed(request, pools)) ?? (await this.assignFromOwn(request, pools, false));
     if (rest) return rest;
@@ -75,60 +87,73 @@ export class Allocator {
 
   /** Assigns one address. Throws AddressInUseError, RequestError, DatastoreError. */
   async assignAddress(address: Address, holder: Holder): Promise<void> {
-    await this.facts.ready();
-    const pool = this.facts.poolOf(address);
-    if (!pool) throw new RequestError(`address ${formatAddress(address)} is in no IPPool`);
-    if (pool.disabled)
-      throw new RequestError(`address ${formatAddress(address)}: ${describePool(pool)} is disabled`);
-    if (!pool.allowsWorkloads)
-      throw new RequestError(
-        `address ${formatAddress(address)}: ${describePool(pool)} is not meant for containers (allowedUses)`,
-      );
-    const cidr = cidrOf(address, pool.blockSize);
-    const queue = this.queue(cidr);
-    for (;;) {
-      const request = assignTo(this.facts, ordinalOf(cidr, address), holder, this.undoLater);
-      const result = await queue.submit(request);
-      if (result === 'gone') {
-        await this.claim(cidr);
-        continue;
-      }
-      if (typeof result === 'object' && 'address' in result) return;
-      throw assignmentError(address, result);
-    }
+    await this.take(address, ordinal => assignTo(this.facts, ordinal, holder, this.undoLater));
+  }
+
+  /**
+   * Keeps an address back for a network (`type`: what for). The same reservation by other nodes is shared and counted
+   * by node; a second by this node is another network's, and refused. Throws as {@link assignAddress} does.
+   */
+  async reserve(address: Address, type: string, secondary: Readonly<Record<string, string>>): Promise<void> {
+    await this.take(address, ordinal => reserveAt(this.facts, ordinal, type, secondary, this.undoLater));
   }
 
   /**
    * Frees an address if this node holds it: its attributes name the node, or name none and the block is ours. Anything
    * else (free, another node's, in no block) changes nothing and answers false.
    */
-  async release(
-    address: Address,
-    only: (holder: AllocationAttribute) => boolean = () => true,
-  ): Promise<boolean> {
+  async release(address: Address): Promise<boolean> {
     await this.facts.ready();
-    const cidr = await this.blockOf(address);
+    const cidr = await this.blocks.around(address);
     if (!cidr) return false;
-    const node = this.facts.node;
-    return this.queue(cidr).submit(
-      releaseIn(this.facts, ordinalOf(cidr, address), (holder, block) => {
-        const owner = holder.secondary?.node;
-        return (owner === undefined ? block.affinity === ownedBy(node) : owner === node) && only(holder);
-      }),
-    );
+    const { node } = this.facts;
+    const isOurs = (holder: AllocationAttribute, block: Block): boolean => {
+      if (reservedFor(holder) !== undefined) return this.isGlobal || reservingNodes(holder).includes(node);
+      const owner = holder.secondary?.node;
+      return owner === undefined ? block.affinity === ownedBy(node) : owner === node;
+    };
+    const by = this.isGlobal ? undefined : node;
+    return this.blocks.queue(cidr).submit(releaseIn(this.facts, ordinalOf(cidr, address), isOurs, by));
   }
 
-  private poolsFor({ family, within }: AnyAddress): IpPool[] {
+  private async take(
+    address: Address,
+    request: (ordinal: number) => BlockRequest<Assignment | NoAssignment>,
+  ): Promise<void> {
+    await this.facts.ready();
+    const text = formatAddress(address);
+    const pool = this.facts.poolOf(address);
+    if (!pool) throw new RequestError(`address ${text} is in no IPPool`);
+    if (pool.disabled) throw new RequestError(`address ${text}: ${describePool(pool)} is disabled`);
+    if (!pool.allowsWorkloads)
+      throw new RequestError(
+        `address ${text}: ${describePool(pool)} is not meant for containers (allowedUses)`,
+      );
+    const cidr = cidrOf(address, pool.blockSize);
+    const queue = this.blocks.queue(cidr);
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const result = await queue.submit(request(ordinalOf(cidr, address)));
+      if (isAssignment(result)) return;
+      if (result !== 'gone') throw assignmentError(address, result, this.facts.node);
+      await this.blocks.claim(cidr);
+    }
+    throw new ConflictError(`block ${formatCidr(cidr)} comes and goes: try again`);
+  }
+
+  private poolsFor({ family, within, pools: names }: AnyAddress): IpPool[] {
     const usable = this.facts
       .allPools()
-      .filter(pool => pool.cidr.family === family && !pool.disabled && pool.allowsWorkloads);
+      .filter(pool => pool.cidr.family === family && !pool.disabled && pool.allowsWorkloads)
+      .filter(pool => !names || names.includes(pool.name));
+    if (names && usable.length === 0)
+      throw new RequestError(`none of the IPPools ${names.join(', ')} exists and is enabled`);
     if (within) {
       const around = usable.filter(pool => covers(pool.cidr, within));
       if (around.length === 0) throw new RequestError(`no enabled IPPool contains ${formatCidr(within)}`);
       return around;
     }
     const labels = this.facts.nodeLabels;
-    const automatic = usable.filter(pool => pool.automatic && pool.selectsNode(labels));
+    const automatic = names ? usable : usable.filter(pool => pool.automatic && pool.selectsNode(labels));
     if (automatic.length === 0)
       throw new RequestError(
         `no IPv${family} IPPool may be used by this node: create one, or give the network a --subnet`,
@@ -144,54 +169,77 @@ export class Allocator {
     trusting: boolean,
   ): Promise<Address | undefined> {
     const allowed = this.allowed(request);
-    for (const pool of pools) {
-      for (const cidr of this.facts.ownBlocks(pool.cidr)) {
-        if (request.within && !overlap(request.within, cidr)) continue;
-        const queue = this.queue(cidr);
-        const known = queue.remembered;
-        if (trusting && known && nextFree(known, allowed) === undefined) continue;
-        if (
-          !this.facts.isConfirmed(affinityKey(this.facts.node, cidr)) &&
-          (await this.claim(cidr)) === 'taken'
-        )
-          continue;
-        const result = await queue.submit(
-          assignNextIn(this.facts, true, allowed, request.holder, trusting, this.undoLater),
-        );
-        if (typeof result === 'object' && 'address' in result) return result.address;
-      }
+    for (const cidr of this.ownBlocks(request, pools)) {
+      const known = this.blocks.queue(cidr).remembered;
+      if (trusting && known && nextFree(known, allowed) === undefined) continue;
+      const confirmed = this.facts.isConfirmed(affinityKey(this.facts.node, cidr));
+      if (!confirmed && (await this.blocks.claim(cidr)) === 'taken') continue;
+      const address = await this.assignFromOne(cidr, request, trusting);
+      if (address) return address;
     }
     return undefined;
   }
 
-  private async assignFromNew(request: AnyAddress, pools: IpPool[]): Promise<Address | undefined> {
-    const { autoAllocateBlocks, maxBlocksPerHost } = this.facts.ipamConfig;
-    if (!autoAllocateBlocks) return undefined;
-    const owned = [...this.facts.affinities.values()].filter(
-      ({ cidr }) => cidr.family === request.family,
-    ).length;
-    if (owned >= maxBlocksPerHost) return undefined;
+  private ownBlocks({ within }: AnyAddress, pools: IpPool[]): Cidr[] {
+    const blocks = pools.flatMap(pool => this.facts.ownBlocks(pool.cidr));
+    return within ? blocks.filter(cidr => overlap(within, cidr)) : blocks;
+  }
+
+  /** From a block that is said to be ours. Where it is not, or not there, the claim is renewed or dropped. */
+  private async assignFromOne(
+    cidr: Cidr,
+    request: AnyAddress,
+    trusting: boolean,
+  ): Promise<Address | undefined> {
+    const next = () =>
+      this.blocks
+        .queue(cidr)
+        .submit(
+          assignNextIn(this.facts, true, this.allowed(request), request.holder, trusting, this.undoLater),
+        );
+    const first = await next();
+    if (isAssignment(first)) return first.address;
+    if (first !== 'gone' && first !== 'foreign') return undefined;
+    if ((await this.blocks.claim(cidr)) === 'taken') return undefined;
+    const second = await next();
+    return isAssignment(second) ? second.address : undefined;
+  }
+
+  /** True where a block of ours, as far as we remember it, has an address for the request. */
+  private hasRoom(request: AnyAddress, pools: IpPool[]): boolean {
+    const allowed = this.allowed(request);
+    return this.ownBlocks(request, pools).some(cidr => {
+      const known = this.blocks.queue(cidr).remembered;
+      return known !== undefined && nextFree(known, allowed) !== undefined;
+    });
+  }
+
+  /** Claims a block that has an address for the request; false where none can be had. */
+  private async claimAnother(request: AnyAddress, pools: IpPool[]): Promise<boolean> {
     const allowed = this.allowed(request);
     for (const pool of pools) {
       for await (const cidr of this.unclaimed(pool, request.within)) {
-        if (this.facts.isWhollyReserved(cidr) || (await this.claim(cidr)) === 'taken') continue;
-        const result = await this.queue(cidr).submit(
-          assignNextIn(this.facts, true, allowed, request.holder, false, this.undoLater),
-        );
-        if (typeof result === 'object' && 'address' in result) return result.address;
+        const { autoAllocateBlocks, maxBlocksPerHost } = this.facts.ipamConfig;
+        if (!autoAllocateBlocks || this.facts.blockCount(request.family) >= maxBlocksPerHost) return false;
+        if (!hasAny(cidr, allowed) || (await this.blocks.claim(cidr)) === 'taken') continue;
+        const block = this.blocks.queue(cidr).remembered;
+        // One that was ours before may be full.
+        if (block && nextFree(block, allowed) !== undefined) return true;
       }
     }
-    return undefined;
+    return false;
   }
 
   /** Blocks of the pool that nobody may have yet, in this node's order. */
   private async *unclaimed(pool: IpPool, within: Cidr | undefined): AsyncGenerator<Cidr> {
+    const { node } = this.facts;
+    const reserved = (block: Cidr) => this.facts.reservationAround(block);
     let tried = 0;
     let existing: Set<string> | undefined;
-    for (const cidr of blockCidrs(blockRange(pool, within), pool.blockSize, this.facts.node)) {
+    for (const cidr of blockCidrs(blockRange(pool, within), pool.blockSize, node, reserved)) {
       if (tried >= BLIND_CLAIMS)
-        existing ??= new Set((await this.listBlocks(pool.cidr)).map(({ block }) => formatCidr(block.cidr)));
-      if (existing?.has(formatCidr(cidr))) continue;
+        existing ??= new Set((await this.blocks.list(pool.cidr)).map(({ block }) => formatCidr(block.cidr)));
+      if (this.facts.affinities.get(affinityKey(node, cidr)) || existing?.has(formatCidr(cidr))) continue;
       tried += 1;
       yield cidr;
     }
@@ -202,14 +250,14 @@ export class Allocator {
     if (this.facts.ipamConfig.strictAffinity) return undefined;
     const allowed = this.allowed(request);
     for (const pool of pools) {
-      for (const { block, revision } of await this.listBlocks(pool.cidr)) {
+      for (const { block, revision } of await this.blocks.list(pool.cidr)) {
         if (block.affinity === ownedBy(this.facts.node) || nextFree(block, allowed) === undefined) continue;
-        const queue = this.queue(block.cidr);
+        const queue = this.blocks.queue(block.cidr);
         if (!queue.remembered) queue.remember(block, revision);
         const result = await queue.submit(
           assignNextIn(this.facts, false, allowed, request.holder, false, this.undoLater),
         );
-        if (typeof result === 'object' && 'address' in result) return result.address;
+        if (isAssignment(result)) return result.address;
       }
     }
     return undefined;
@@ -220,46 +268,11 @@ export class Allocator {
     return address => !this.facts.isReserved(address) && (!within || contains(within, address));
   }
 
-  private async claim(cidr: Cidr): Promise<'ours' | 'taken'> {
-    const claim = await claimBlock(this.store, this.facts.node, cidr);
-    if (claim === 'taken') return 'taken';
-    this.facts.affinities.observe(claim.affinity);
-    this.queue(cidr).remember(claim.block, claim.revision);
-    return 'ours';
-  }
-
-  private async listBlocks(within: Cidr): Promise<{ block: Block; revision: string }[]> {
-    const { entries } = await this.store.list(blocksPrefix(within.family));
-    return entries.flatMap(({ value, revision }) => {
-      const block = parseBlock(value);
-      return block && covers(within, block.cidr) ? [{ block, revision }] : [];
-    });
-  }
-
-  /** The block an address is in, by its pool (a disabled one too) or, where that is gone, by looking at all. */
-  private async blockOf(address: Address): Promise<Cidr | undefined> {
-    const pool = this.facts.poolOf(address);
-    if (pool) return cidrOf(address, pool.blockSize);
-    const whole = parseCidr(address.family === 4 ? '0.0.0.0/0' : '::/0');
-    const blocks = whole ? await this.listBlocks(whole) : [];
-    return blocks.find(({ block }) => contains(block.cidr, address))?.block.cidr;
-  }
-
-  private queue(cidr: Cidr): BlockQueue {
-    const key = formatCidr(cidr);
-    let queue = this.queues.get(key);
-    if (!queue) this.queues.set(key, (queue = new BlockQueue(this.store, this.facts, cidr)));
-    return queue;
-  }
-
   private exhausted(request: AnyAddress, pools: IpPool[]): NoAddressError {
     const { strictAffinity, maxBlocksPerHost } = this.facts.ipamConfig;
     const where = request.within ? formatCidr(request.within) : pools.map(describePool).join(', ');
-    const owned = [...this.facts.affinities.values()].filter(
-      ({ cidr }) => cidr.family === request.family,
-    ).length;
     const why =
-      owned >= maxBlocksPerHost && strictAffinity
+      strictAffinity && this.facts.blockCount(request.family) >= maxBlocksPerHost
         ? `this node has reached its limit of ${maxBlocksPerHost} blocks (maxBlocksPerHost)`
         : 'all are in use';
     return new NoAddressError(
@@ -269,25 +282,22 @@ export class Allocator {
 
   /**
    * Takes back, once etcd answers again, an address that a transaction with a lost answer may have given to a request
-   * that has failed. It is ours to free only while handle *and* sequence number are those of that transaction: the same
-   * container asking again gets a new sequence number.
+   * that has failed. It is ours to free only while it is held by just that request: the same container may have asked
+   * again, with the same handle, and have it.
    */
-  private readonly undoLater = ({ address, handle, sequence }: Assignment): void => {
+  private readonly undoLater = (assignment: Assignment): void => {
+    const { address, handle } = assignment;
     withoutDeadline(async () => {
       for (const delay of UNDO_DELAYS) {
         await new Promise(resolve => setTimeout(resolve, delay).unref());
         try {
-          const cidr = await this.blockOf(address);
+          const cidr = await this.blocks.around(address);
           if (!cidr) return;
           const ordinal = ordinalOf(cidr, address);
-          const undone = await this.queue(cidr).submit(
-            releaseIn(
-              this.facts,
-              ordinal,
-              (holder, block) =>
-                holder.handle_id === handle && block.sequenceNumbers.get(ordinal) === sequence,
-            ),
-          );
+          const isThis = (_holder: AllocationAttribute, block: Block) => isHeldBy(block, ordinal, assignment);
+          const undone = await this.blocks
+            .queue(cidr)
+            .submit(releaseIn(this.facts, ordinal, isThis, undefined));
           if (undone)
             this.log.info(
               { address: formatAddress(address), handle },
@@ -308,22 +318,13 @@ function blockRange(pool: IpPool, within: Cidr | undefined): Cidr {
   return cidrOf(nth(within, 0), Math.min(within.length, pool.blockSize));
 }
 
-function assignmentError(address: Address, result: Exclude<Assignment | object | string, 'gone'>): Error {
-  const text = formatAddress(address);
-  if (typeof result === 'object' && 'heldBy' in result) {
-    const heldBy = result.heldBy as AllocationAttribute;
-    if (heldBy.releasedAt !== undefined)
-      return new AddressInUseError(
-        `address ${text} was released a moment ago and is kept back for a while (ipCooldownSeconds): try again later`,
-      );
-    const node = heldBy.secondary?.node;
-    return new AddressInUseError(
-      `address ${text} is already assigned${node === undefined ? '' : ` on node ${node}`}: choose another, or remove the container that has it`,
-    );
-  }
-  if (result === 'foreign')
-    return new RequestError(
-      `address ${text} belongs to a block of another node and strict affinity is on: choose another`,
-    );
-  return new RequestError(`address ${text} cannot be used: its IPPool was removed or disabled`);
+/** False where every address of the block is reserved, or outside the range that was asked for. */
+function hasAny(block: Cidr, allowed: (address: Address) => boolean): boolean {
+  const count = Number(size(block));
+  for (let ordinal = 0; ordinal < count; ordinal += 1) if (allowed(nth(block, ordinal))) return true;
+  return false;
+}
+
+function isAssignment(result: Assignment | NoAssignment): result is Assignment {
+  return typeof result === 'object' && 'address' in result;
 }

@@ -29,19 +29,23 @@ export interface BlockRequest<T> {
   plan(block: Block): Change<T> | { readonly nothing: T };
   /** The answer where the block does not exist. */
   readonly gone: T;
+  /** The plan relies on pool and configuration as remembered: they are compared. A release relies on neither. */
+  readonly reliesOnFacts?: boolean;
   /** A "nothing" that was decided on a remembered block is good enough; otherwise the block is read first. */
   readonly trustMemory?: boolean;
   /** True where `block` shows that an earlier try of this request, whose answer was lost, was applied. */
   wasApplied?(block: Block, change: Change<T>): boolean;
-  /** Called when nobody can tell whether `change` was applied, after the request has failed. */
+  /** Called after the request has failed although `change` may have been, or was, applied. */
   inDoubt?(change: Change<T>): void;
 }
 
 interface Job {
   readonly request: BlockRequest<unknown>;
   readonly deadline: number;
-  /** The change last sent to etcd. */
-  sent?: Change<unknown>;
+  /** What the request does to the block as it is planned now. */
+  planned?: Change<unknown>;
+  /** The plan was sent to etcd, and no answer has come yet. */
+  isSent?: boolean;
   resolve(result: unknown): void;
   reject(error: unknown): void;
 }
@@ -97,7 +101,7 @@ export class BlockQueue {
       } catch (error) {
         this.known = undefined;
         for (const job of jobs) {
-          if (job.sent) job.request.inDoubt?.(job.sent);
+          if (job.isSent && job.planned) job.request.inDoubt?.(job.planned);
           job.reject(error);
         }
       }
@@ -123,7 +127,9 @@ export class BlockQueue {
       }
       open = planned.jobs;
       if (open.length === 0) return;
+      for (const job of open) job.isSent = true;
       const result = await this.send(before, planned.block, open, handles);
+      for (const job of open) job.isSent = false;
       if (result.succeeded) {
         this.settle(planned.block, result.revision, open);
         return;
@@ -146,7 +152,7 @@ export class BlockQueue {
         if (!fresh && job.request.trustMemory !== true) return { block: start, jobs, unsure: true };
         answers.push([job, plan.nothing]);
       } else {
-        job.sent = plan;
+        job.planned = plan;
         block = plan.block;
         changing.push(job);
       }
@@ -161,7 +167,7 @@ export class BlockQueue {
     jobs: Job[],
     handles: ReadonlyMap<string, Entry | undefined>,
   ): Promise<TransactionResult> {
-    const guards = this.facts.guards(this.cidr);
+    const guards = jobs.some(job => job.request.reliesOnFacts) ? this.facts.guards(this.cidr) : [];
     const compare: Compare[] = [{ key: this.key, is: 'revision', revision: before.revision }, ...guards];
     const keepsNothing = isEmpty(block) && block.affinity === null;
     const then: Write[] = [
@@ -178,7 +184,7 @@ export class BlockQueue {
   private settle(block: Block, revision: string, jobs: Job[]): void {
     const deleted = isEmpty(block) && block.affinity === null;
     this.known = deleted ? undefined : { block, revision };
-    for (const job of jobs) job.resolve(job.sent?.result);
+    for (const job of jobs) finish(job);
   }
 
   /** After a lost compare: remembers what is there now, and answers the jobs that were applied after all. */
@@ -190,12 +196,12 @@ export class BlockQueue {
     const entry = result.found.get(this.key);
     const block = entry && parseBlock(entry.value);
     this.known = entry && block && { block, revision: entry.revision };
-    this.facts.observe(result.found);
+    this.facts.observe(result.found, result.revision);
     for (const [id] of handleChanges(jobs)) handles.set(id, result.found.get(handleKey(id)));
     if (!result.doubtful || !block) return jobs;
     return jobs.filter(job => {
-      if (!job.sent || job.request.wasApplied?.(block, job.sent) !== true) return true;
-      job.resolve(job.sent.result);
+      if (!job.planned || job.request.wasApplied?.(block, job.planned) !== true) return true;
+      finish(job);
       return false;
     });
   }
@@ -216,10 +222,18 @@ function expired(job: Job): false {
   return false;
 }
 
+/** Answers a job that was applied; too late for its caller, it is as good as in doubt: somebody has to undo it. */
+function finish(job: Job): void {
+  if (job.deadline > Date.now()) return job.resolve(job.planned?.result);
+  expired(job);
+  if (job.planned) job.request.inDoubt?.(job.planned);
+}
+
 function handleChanges(jobs: readonly Job[]): Map<string, number> {
   const changes = new Map<string, number>();
-  for (const { sent } of jobs)
-    if (sent?.handle) changes.set(sent.handle.id, (changes.get(sent.handle.id) ?? 0) + sent.handle.by);
+  for (const { planned } of jobs)
+    if (planned?.handle)
+      changes.set(planned.handle.id, (changes.get(planned.handle.id) ?? 0) + planned.handle.by);
   return changes;
 }
 

@@ -1,5 +1,7 @@
+import { randomBytes } from 'node:crypto';
 import type { AllocationAttribute, Block } from '../model/block.js';
-import { assignAt, holderOf, nextFree, ownedBy, release } from './block.js';
+import { assignAt, holderOf, nextFree, ownedBy, reassign, release } from './block.js';
+import { withoutNode } from './reservation.js';
 import type { BlockRequest } from './block-queue.js';
 import { formatAddress, nth } from './cidr.js';
 import type { Address } from './cidr.js';
@@ -18,8 +20,19 @@ export interface Holder {
 export interface Assignment {
   readonly address: Address;
   readonly handle: string;
-  /** The block's sequence number recorded for it: tells it from later allocations of the same address. */
-  readonly sequence: bigint | undefined;
+  /** Random; stored with the allocation, it tells it from every other, also of the same address to the same owner. */
+  readonly request: string;
+}
+
+/** A new {@link Assignment.request}. */
+export function newRequest(): string {
+  return randomBytes(6).toString('hex');
+}
+
+/** True where an ordinal is held by just this allocation. */
+export function isHeldBy(block: Block, ordinal: number, { handle, request }: Assignment): boolean {
+  const holder = holderOf(block, ordinal);
+  return holder?.handle_id === handle && holder.secondary?.request === request;
 }
 
 /** Why a block gave no address: it does not exist, has none free, is not ours to use, or its pool cannot be used. */
@@ -58,8 +71,10 @@ function assigning(
   inDoubt: InDoubt,
   choose: (block: Block) => number | NoAssignment,
 ): AssignRequest {
+  const request = newRequest();
   return {
     gone: 'gone',
+    reliesOnFacts: true,
     plan(block) {
       const pool = facts.poolAround(block.cidr);
       if (!pool || pool.disabled) return { nothing: 'no pool' };
@@ -69,17 +84,15 @@ function assigning(
       if (typeof ordinal !== 'number') return { nothing: ordinal };
       const address = nth(block.cidr, ordinal);
       const handle = holder.handle(formatAddress(address));
-      const assigned = assignAt(block, ordinal, { handle_id: handle, secondary: holder.secondary });
-      const sequence = assigned.sequenceNumbers.get(ordinal);
-      return { block: assigned, handle: { id: handle, by: 1 }, result: { address, handle, sequence } };
+      return {
+        block: assignAt(block, ordinal, { handle_id: handle, secondary: { ...holder.secondary, request } }),
+        handle: { id: handle, by: 1 },
+        result: { address, handle, request },
+      };
     },
     wasApplied(block, { result }) {
       if (typeof result === 'string' || !('handle' in result)) return false;
-      const ordinal = Number(result.address.value - block.cidr.base);
-      return (
-        holderOf(block, ordinal)?.handle_id === result.handle &&
-        block.sequenceNumbers.get(ordinal) === result.sequence
-      );
+      return isHeldBy(block, Number(result.address.value - block.cidr.base), result);
     },
     inDoubt({ result }) {
       if (typeof result === 'object' && 'handle' in result) inDoubt(result);
@@ -87,11 +100,15 @@ function assigning(
   };
 }
 
-/** Frees an ordinal if `isOurs` says so of who holds it; answers whether it did. */
+/**
+ * Frees an ordinal if `isOurs` says so of who holds it; answers whether it did. Of a reservation that other nodes share,
+ * only `node`'s part goes, if one is given.
+ */
 export function releaseIn(
   facts: IpamFacts,
   ordinal: number,
   isOurs: (holder: AllocationAttribute, block: Block) => boolean,
+  node: string | undefined,
 ): BlockRequest<boolean> {
   let freed: AllocationAttribute | undefined;
   return {
@@ -100,6 +117,8 @@ export function releaseIn(
       const holder = holderOf(block, ordinal);
       if (!holder || holder.releasedAt !== undefined || !isOurs(holder, block)) return { nothing: false };
       freed = holder;
+      const shared = node === undefined ? undefined : withoutNode(holder, node);
+      if (shared) return { block: reassign(block, ordinal, shared), result: true };
       const id = holder.handle_id;
       return {
         block: release(block, ordinal, new Date(), facts.ipamConfig.cooldownSeconds),

@@ -32,7 +32,8 @@ export function goTime(date: Date): string {
 
 /** The first free address in order of release that `allowed` takes; undefined where there is none. */
 export function nextFree(block: Block, allowed: (address: Address) => boolean): number | undefined {
-  return block.unallocated.find(ordinal => allowed(nth(block.cidr, ordinal)));
+  // A damaged block may list an ordinal that is in use.
+  return block.unallocated.find(ordinal => isFree(block, ordinal) && allowed(nth(block.cidr, ordinal)));
 }
 
 export function isFree(block: Block, ordinal: number): boolean {
@@ -62,6 +63,16 @@ export function assignAt(block: Block, ordinal: number, holder: AllocationAttrib
     attributes: known < 0 ? [...block.attributes, holder] : block.attributes,
     sequenceNumbers: new Map(block.sequenceNumbers).set(ordinal, block.sequenceNumber),
   };
+}
+
+/** Gives an ordinal in use to another holder, at the same sequence number: the allocation is the same. */
+export function reassign(block: Block, ordinal: number, holder: AllocationAttribute): Block {
+  const attributes = [...block.attributes, holder];
+  return pruned({
+    ...block,
+    attributes,
+    allocations: replaced(block.allocations, ordinal, attributes.length - 1),
+  });
 }
 
 /**

@@ -6,6 +6,7 @@ import type { Block } from '../model/block.js';
 import { bump, createBlock, isEmpty, ownedBy } from './block.js';
 import { formatCidr } from './cidr.js';
 import type { Cidr } from './cidr.js';
+import type { IpamFacts } from './facts.js';
 
 /**
  * How a block comes to a node and leaves it. Real Calico goes pending → block → confirmed in three writes; ours are
@@ -20,13 +21,20 @@ export type Claim =
 
 const ATTEMPTS = 100;
 
-/** Makes `cidr` a block of `node`: one round trip where nobody has it. */
-export async function claimBlock(store: Store, node: string, cidr: Cidr): Promise<Claim> {
+/**
+ * Makes `cidr` a block of this node: one round trip where nobody has it. The pool is compared, so that a block does not
+ * come to a pool that goes. Throws ConflictError where the pool has gone, or the block cannot be read.
+ */
+export async function claimBlock(store: Store, facts: IpamFacts, cidr: Cidr): Promise<Claim> {
+  const { node } = facts;
   const keys = { affinity: affinityKey(node, cidr), block: blockKey(cidr) };
   let affinity: Entry | undefined;
   let found: Entry | undefined;
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const existing = found && parseBlock(found.value);
+    if (found && !existing) throw new ConflictError(`${found.key} in etcd holds no block that can be read`);
+    if (!facts.poolAround(cidr))
+      throw new ConflictError(`the IPPool of ${formatCidr(cidr)} was removed: try again`);
     if (found && existing?.affinity !== ownedBy(node)) {
       await dropStaleAffinity(store, affinity);
       return 'taken';
@@ -36,18 +44,20 @@ export async function claimBlock(store: Store, node: string, cidr: Cidr): Promis
     // Writing an existing block anew makes every compare of others on it fail: they must see the affinity first.
     const block = existing ? bump(existing) : createBlock(cidr, node, new Date());
     const confirmed = formatAffinity('confirmed');
+    const guards = facts.guards(cidr);
     const result = await store.transact({
-      compare: [asRead(keys.affinity, affinity), asRead(keys.block, found)],
+      compare: [asRead(keys.affinity, affinity), asRead(keys.block, found), ...guards],
       then: [
         { put: keys.affinity, value: confirmed },
         { put: keys.block, value: formatBlock(block) },
       ],
-      otherwise: [keys.affinity, keys.block],
+      otherwise: [keys.affinity, keys.block, ...guards.map(({ key }) => key)],
     });
     if (result.succeeded) {
       const { revision } = result;
       return { block, revision, affinity: { key: keys.affinity, value: confirmed, revision } };
     }
+    facts.observe(result.found, result.revision);
     affinity = result.found.get(keys.affinity);
     found = result.found.get(keys.block);
   }

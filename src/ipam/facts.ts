@@ -17,7 +17,7 @@ import type { IpPool } from '../model/ip-pool.js';
 import { textList } from '../model/json.js';
 import { parseResource } from '../model/resource.js';
 import { contains, covers, formatCidr, parseCidr } from './cidr.js';
-import type { Address, Cidr } from './cidr.js';
+import type { Address, Cidr, Family } from './cidr.js';
 
 /** Milliseconds a call waits for a datastore that was never reached; less than dockerd's caller is promised. */
 const PATIENCE = 8_000;
@@ -36,6 +36,7 @@ export class IpamFacts {
   private readonly nodes: Mirror<Readonly<Record<string, string>>>;
   /** By key; see {@link parseAffinityKey}. */
   readonly affinities: Mirror<{ cidr: Cidr; state: AffinityState }>;
+  private isRead = false;
 
   constructor(
     store: Store,
@@ -70,10 +71,12 @@ export class IpamFacts {
   /** Resolves when everything was read once, however long that takes. */
   async whenRead(): Promise<void> {
     await Promise.all(this.mirrors().map(mirror => mirror.ready));
+    this.isRead = true;
   }
 
   /** The same for a call that somebody waits for. Throws DatastoreError. */
   async ready(): Promise<void> {
+    if (this.isRead) return;
     await inTime(this.whenRead(), PATIENCE, () => new DatastoreError(UNREACHABLE));
   }
 
@@ -116,9 +119,18 @@ export class IpamFacts {
     return false;
   }
 
-  isWhollyReserved(block: Cidr): boolean {
-    for (const cidrs of this.reservations.values()) if (cidrs.some(cidr => covers(cidr, block))) return true;
-    return false;
+  /** The reservation that covers all of a block, if one does. */
+  reservationAround(block: Cidr): Cidr | undefined {
+    for (const cidrs of this.reservations.values()) {
+      const around = cidrs.find(cidr => covers(cidr, block));
+      if (around) return around;
+    }
+    return undefined;
+  }
+
+  /** How many blocks this node has of a family. */
+  blockCount(family: Family): number {
+    return [...this.affinities.values()].filter(({ cidr }) => cidr.family === family).length;
   }
 
   /** This node's blocks inside a range, in key order. Not only confirmed ones: what is pending is ours to finish. */
@@ -147,10 +159,13 @@ export class IpamFacts {
     ];
   }
 
-  /** Takes over what a failed transaction found at the keys of its guards. What it found deleted, the watch will say:
-   *  a read does not tell at which revision. */
-  observe(found: ReadonlyMap<string, Entry | undefined>): void {
-    for (const entry of found.values()) if (entry) for (const mirror of this.mirrors()) mirror.observe(entry);
+  /** Takes over what a failed transaction found, at `revision`, at the keys of its guards. */
+  observe(found: ReadonlyMap<string, Entry | undefined>, revision: string): void {
+    for (const [key, entry] of found)
+      for (const mirror of this.mirrors()) {
+        if (entry) mirror.observe(entry);
+        else if (mirror.get(key) !== undefined) mirror.observeDeleted(key, revision);
+      }
   }
 
   private mirrors(): Mirror<unknown>[] {

@@ -1,23 +1,28 @@
 import type { Logger } from 'pino';
 import {
   AFFINITIES_PREFIX,
+  blockKey,
   parseAffinityKey,
   POOL_CREATION_KEY,
   resourceKey,
   resourcesPrefix,
 } from '../datastore/keys.js';
-import type { Entry, Store } from '../datastore/store.js';
+import type { Compare, Entry, Store } from '../datastore/store.js';
 import { ConflictError, RequestError } from '../errors.js';
+import type { ForeignRoute } from '../host/dataplane.js';
 import {
   formatDisappearing,
   formatNewPool,
+  newBlockSize,
   formatReturned,
   isDisappearing,
   parseIpPool,
 } from '../model/ip-pool.js';
 import type { Encapsulation, IpPool, NewPool } from '../model/ip-pool.js';
-import { covers, formatCidr, overlap } from './cidr.js';
+import { covers, formatCidr, overlap, parseCidr } from './cidr.js';
 import type { Cidr } from './cidr.js';
+import { isEmpty } from './block.js';
+import { listBlocks } from './blocks.js';
 import { releaseBlock } from './claim.js';
 import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
@@ -31,38 +36,57 @@ export interface PoolLifecycleOptions {
   readonly vxlanMode: Encapsulation;
 }
 
+/** What a user wants of a pool made on the fly. */
+export interface PoolWish {
+  readonly blockSize?: number;
+  readonly natOutgoing?: boolean;
+  readonly vxlanMode?: Encapsulation;
+}
+
 /** How IPPools come and go with `docker network create` and `docker network rm`. */
 export class PoolLifecycle {
   constructor(
     private readonly store: Store,
     private readonly facts: IpamFacts,
     private readonly options: PoolLifecycleOptions,
+    /** What this host reaches without us. */
+    private readonly foreignRoutes: () => Promise<readonly ForeignRoute[]>,
     private readonly log: Logger,
   ) {}
 
   /**
    * The pool that serves a `--subnet`: the one it equals or lies in, else a new one. No round trip where a pool is
-   * there, three where one is made. Throws RequestError where the subnet cannot be served.
+   * there, three where one is made. Throws RequestError where the subnet cannot be served, or the pool that is there is
+   * not as wished.
    */
-  async poolFor(subnet: Cidr): Promise<IpPool> {
+  async poolFor(subnet: Cidr, wish: PoolWish = {}): Promise<IpPool> {
     const known = this.facts.poolAround(subnet);
-    if (known && !known.disabled) return usable(known);
-    return this.create(subnet, {
+    if (known && !known.disabled) return fitting(usable(known), wish);
+    const pool = await this.create(subnet, {
       name: poolName(subnet),
       cidr: subnet,
-      vxlanMode: subnet.family === 4 ? this.options.vxlanMode : 'Never',
-      natOutgoing: true,
+      vxlanMode: wish.vxlanMode ?? (subnet.family === 4 ? this.options.vxlanMode : 'Never'),
+      natOutgoing: wish.natOutgoing ?? true,
+      ...(wish.blockSize === undefined ? {} : { blockSize: wish.blockSize }),
       madeForDocker: true,
     });
+    return fitting(pool, wish);
   }
 
   /** Makes a pool for all networks without a subnet, unless there is one of that family already. */
   async ensureDefault(cidr: Cidr): Promise<void> {
-    const { pools } = await this.read();
-    if (pools.some(({ pool }) => pool.cidr.family === cidr.family && pool.automatic)) return;
-    const name = `default-ipv${cidr.family}-ippool`;
     const vxlanMode = cidr.family === 4 ? this.options.vxlanMode : 'Never';
-    await this.create(cidr, { name, cidr, vxlanMode, natOutgoing: true, madeForDocker: false });
+    const name = `default-ipv${cidr.family}-ippool`;
+    const isThere = (pools: readonly IpPool[]) =>
+      pools.find(pool => pool.cidr.family === cidr.family && pool.automatic);
+    await this.create(cidr, { name, cidr, vxlanMode, natOutgoing: true, madeForDocker: false }, isThere);
+  }
+
+  /** A pool on its way out that somebody needs after all (whoever removes it may have died half-way). */
+  async putBack(pool: IpPool): Promise<void> {
+    const entry = await this.store.get(resourceKey('ippools', pool.name));
+    const found = entry && parseIpPool(entry.value);
+    if (entry && found && isDisappearing(found)) await this.replace(entry, formatReturned(found));
   }
 
   /**
@@ -76,12 +100,13 @@ export class PoolLifecycle {
     if (!entry || !pool?.isOurs || (await isNeeded(pool))) return false;
     const going = isDisappearing(pool) ? entry : await this.replace(entry, formatDisappearing(pool));
     if (!going) return false;
-    const emptied = !(await isNeeded(pool)) && (await this.releaseBlocks(pool.cidr));
-    const again = parseIpPool(going.value);
-    if (!emptied) {
-      if (again) await this.replace(going, formatReturned(again));
-      return false;
+    let isEmptied = false;
+    try {
+      isEmptied = !(await isNeeded(pool)) && (await this.releaseBlocks(pool.cidr));
+    } finally {
+      if (!isEmptied) await this.putBack(pool);
     }
+    if (!isEmptied) return false;
     const result = await this.store.transact({
       compare: [{ key: going.key, is: 'revision', revision: going.revision }],
       then: [{ delete: going.key }],
@@ -96,24 +121,29 @@ export class PoolLifecycle {
     return result.succeeded;
   }
 
-  private async create(subnet: Cidr, fresh: NewPool): Promise<IpPool> {
+  /** `isThere` finds a pool that serves as well. */
+  private async create(
+    subnet: Cidr,
+    fresh: NewPool,
+    isThere = (pools: readonly IpPool[]) => pools.find(pool => covers(pool.cidr, subnet)),
+  ): Promise<IpPool> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const { pools, creation } = await this.read();
-      const around = pools.find(({ pool }) => covers(pool.cidr, subnet));
-      if (around && isDisappearing(around.pool)) {
+      const found = isThere(pools.map(({ pool }) => pool));
+      if (found && isDisappearing(found)) {
         // Its last network went a moment ago; whoever removes it sees that it is back and stops.
-        const back = await this.replace(around.entry, formatReturned(around.pool));
-        const pool = back && parseIpPool(back.value);
-        if (pool) return usable(pool);
+        await this.putBack(found);
         continue;
       }
-      if (around) return usable(around.pool);
+      if (found) return usable(found);
       const clash = pools.find(({ pool }) => overlap(pool.cidr, subnet));
       if (clash) throw new RequestError(overlapText(subnet, clash.pool));
       if (fresh.madeForDocker && !this.options.autoPools)
         throw new RequestError(
           `no IPPool contains ${formatCidr(subnet)} and CALICO_LIBNETWORK_AUTO_POOLS is off: create the pool first`,
         );
+      if (fresh.madeForDocker) await this.checkRoutes(subnet);
+      await this.checkBlocks(subnet, newBlockSize(fresh));
       const taken = pools.some(({ pool }) => pool.name === fresh.name);
       const name = taken ? `${fresh.name}-${attempt + 2}` : fresh.name;
       const key = resourceKey('ippools', name);
@@ -164,13 +194,49 @@ export class PoolLifecycle {
     return replaced;
   }
 
-  /** Gives back all empty blocks in the range, whosever they are; false where one holds an address. */
+  /**
+   * Throws RequestError where a pool made on the fly would take addresses that this host reaches otherwise: its own
+   * segment, another bridge's, or a more particular route. A part of what a router leads to is fine.
+   */
+  private async checkRoutes(subnet: Cidr): Promise<void> {
+    for (const { cidr: text, onLink } of await this.foreignRoutes()) {
+      const route = parseCidr(text);
+      if (!route || !(covers(subnet, route) || (onLink && covers(route, subnet)))) continue;
+      throw new RequestError(
+        `subnet ${formatCidr(subnet)} overlaps ${text}, which this host reaches by a route of its own: choose another subnet, or create the IPPool yourself`,
+      );
+    }
+  }
+
+  /**
+   * Throws RequestError where blocks of another size lie in the range: what is left of a pool whose addresses were in
+   * use when it went. Blocks of two sizes would hold the same address twice.
+   */
+  private async checkBlocks(subnet: Cidr, blockSize: number): Promise<void> {
+    const other = (await listBlocks(this.store, subnet)).find(
+      ({ block }) => overlap(block.cidr, subnet) && block.cidr.length !== blockSize,
+    );
+    if (other)
+      throw new RequestError(
+        `addresses of an earlier pool are in use in ${formatCidr(other.block.cidr)}, a block of another size: ` +
+          `choose a subnet that does not overlap it, or --ipam-opt blockSize=${other.block.cidr.length}`,
+      );
+  }
+
+  /** Gives back all blocks in the range, whosever they are; false where one holds an address. */
   private async releaseBlocks(range: Cidr): Promise<boolean> {
+    const inRange = (await listBlocks(this.store, range)).filter(({ block }) => covers(range, block.cidr));
+    if (inRange.some(({ block }) => !isEmpty(block))) return false;
     const { entries } = await this.store.list(AFFINITIES_PREFIX);
     for (const { key } of entries) {
       const affinity = parseAffinityKey(key);
       if (!affinity || !covers(range, affinity.cidr)) continue;
       if ((await releaseBlock(this.store, affinity.node, affinity.cidr)) === 'not empty') return false;
+    }
+    for (const { block, revision } of inRange.filter(({ block }) => block.affinity === null)) {
+      const key = blockKey(block.cidr);
+      const compare: Compare[] = [{ key, is: 'revision', revision }];
+      if (!(await this.store.transact({ compare, then: [{ delete: key }] })).succeeded) return false;
     }
     return true;
   }
@@ -183,6 +249,15 @@ function usable(pool: IpPool): IpPool {
     throw new RequestError(
       `${describePool(pool)} is not meant for containers (allowedUses): choose another subnet`,
     );
+  return pool;
+}
+
+function fitting(pool: IpPool, wish: PoolWish): IpPool {
+  for (const field of ['blockSize', 'natOutgoing', 'vxlanMode'] as const)
+    if (wish[field] !== undefined && wish[field] !== pool[field])
+      throw new RequestError(
+        `${describePool(pool)} is there already, with ${field} ${pool[field]}: leave out --ipam-opt ${field}, or choose another subnet`,
+      );
   return pool;
 }
 

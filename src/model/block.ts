@@ -76,19 +76,24 @@ export function parseBlock(text: string): Block | undefined {
   };
 }
 
+/** The block's text. Put together by hand: every allocation does this, and {@link formatJson} looks at each number. */
 export function formatBlock(block: Block): string {
-  return formatJson({
-    cidr: formatCidr(block.cidr),
-    affinity: block.affinity,
-    ...(block.affinityClaimTime === undefined ? {} : { affinity_claim_time: block.affinityClaimTime }),
-    allocations: block.allocations,
-    unallocated: block.unallocated,
-    attributes: block.attributes,
-    sequenceNumber: block.sequenceNumber,
-    sequenceNumberForAllocation: Object.fromEntries(block.sequenceNumbers),
-    deleted: false,
-    ...block.rest,
-  });
+  const sequence = [...block.sequenceNumbers].map(([ordinal, number]) => `"${ordinal}":${number}`);
+  const fields = [
+    `"cidr":"${formatCidr(block.cidr)}"`,
+    `"affinity":${JSON.stringify(block.affinity)}`,
+    ...(block.affinityClaimTime === undefined
+      ? []
+      : [`"affinity_claim_time":${JSON.stringify(block.affinityClaimTime)}`]),
+    `"allocations":${JSON.stringify(block.allocations)}`,
+    `"unallocated":${JSON.stringify(block.unallocated)}`,
+    `"attributes":${formatJson(block.attributes)}`,
+    `"sequenceNumber":${block.sequenceNumber}`,
+    `"sequenceNumberForAllocation":{${sequence.join()}}`,
+    '"deleted":false',
+    ...Object.entries(block.rest).map(([name, value]) => `${JSON.stringify(name)}:${formatJson(value)}`),
+  ];
+  return `{${fields.join()}}`;
 }
 
 export type AffinityState = 'pending' | 'confirmed' | 'pendingDeletion';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { formatCidr, parseCidr } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
-import { textList } from './json.js';
+import { isObject, objectOrEmpty, textList } from './json.js';
 import type { JsonObject } from './json.js';
 import { formatChangedResource, formatNewResource, parseResource } from './resource.js';
 import type { Resource } from './resource.js';
@@ -34,7 +34,8 @@ const MADE_FOR_DOCKER = 'org.projectcalico.libnetwork/made-for-docker';
 /** Two steps of deletion: nobody takes a new address of a disabled pool while its blocks are released. */
 const DISAPPEARING = 'org.projectcalico.libnetwork/disappearing';
 
-const BLOCK_SIZES = {
+/** Prefix lengths a block may have. */
+export const BLOCK_SIZES = {
   4: { default: 26, min: 20, max: 32 },
   6: { default: 122, min: 116, max: 128 },
 } as const;
@@ -46,9 +47,16 @@ export function parseIpPool(text: string): IpPool | undefined {
   const cidr = typeof spec?.cidr === 'string' ? parseCidr(spec.cidr) : undefined;
   if (!resource || !spec || !cidr) return undefined;
   const blockSize = Number(spec.blockSize ?? 0) || BLOCK_SIZES[cidr.family].default;
-  if (!Number.isInteger(blockSize) || blockSize < cidr.length || blockSize > BLOCK_SIZES[cidr.family].max)
+  if (
+    !Number.isInteger(blockSize) ||
+    blockSize < Math.max(cidr.length, BLOCK_SIZES[cidr.family].min) ||
+    blockSize > BLOCK_SIZES[cidr.family].max
+  )
     return undefined;
   const uses = textList(spec.allowedUses);
+  const selectsNode = selector(spec.nodeSelector);
+  // Docker's containers have no namespace object: such a selector is asked about no labels at all.
+  const selectsNamespace = selector(spec.namespaceSelector)({});
   return {
     name: resource.name,
     cidr,
@@ -58,10 +66,18 @@ export function parseIpPool(text: string): IpPool | undefined {
     disabled: spec.disabled === true || typeof resource.metadata.deletionTimestamp === 'string',
     automatic: spec.assignmentMode !== 'Manual',
     allowsWorkloads: uses.length === 0 || uses.includes('Workload'),
-    selectsNode: selector(spec.nodeSelector),
+    selectsNode: labels => selectsNamespace && isAllocatable(resource.rest.status) && selectsNode(labels),
     isOurs: resource.annotations[MADE_FOR_DOCKER] === digest(spec),
     resource,
   };
+}
+
+/** Newest Calico can say in a pool's status that it gives no addresses. */
+function isAllocatable(status: unknown): boolean {
+  const { conditions } = objectOrEmpty(status);
+  const refused = (condition: unknown) =>
+    isObject(condition) && condition.type === 'Allocatable' && condition.status === 'False';
+  return !(Array.isArray(conditions) && conditions.some(refused));
 }
 
 /** A selector that cannot be parsed selects nothing: a pool meant for some nodes must not become everybody's. */
@@ -85,6 +101,11 @@ export interface NewPool {
   readonly madeForDocker: boolean;
 }
 
+/** The prefix length of a new pool's blocks. */
+export function newBlockSize({ blockSize, cidr }: Pick<NewPool, 'blockSize' | 'cidr'>): number {
+  return blockSize ?? Math.max(BLOCK_SIZES[cidr.family].default, cidr.length);
+}
+
 /** The text of a new IPPool, every default written out as newest Calico does. */
 export function formatNewPool(pool: NewPool, now: Date): string {
   const spec = {
@@ -92,7 +113,7 @@ export function formatNewPool(pool: NewPool, now: Date): string {
     vxlanMode: pool.vxlanMode,
     ipipMode: 'Never',
     natOutgoing: pool.natOutgoing,
-    blockSize: pool.blockSize ?? Math.max(BLOCK_SIZES[pool.cidr.family].default, pool.cidr.length),
+    blockSize: newBlockSize(pool),
     nodeSelector: 'all()',
     allowedUses: ['Workload', 'Tunnel'],
     assignmentMode: pool.madeForDocker ? 'Manual' : 'Automatic',

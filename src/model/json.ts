@@ -26,6 +26,15 @@ function exact(integer: bigint): number | bigint {
 
 /** Formats a value as compact JSON; bigint becomes an integer. */
 export function formatJson(value: unknown): string {
+  try {
+    // Most values hold none, and without a replacer this is several times as fast.
+    return JSON.stringify(value);
+  } catch {
+    return formatWithBigInt(value);
+  }
+}
+
+function formatWithBigInt(value: unknown): string {
   return JSON.stringify(value, (_key, part: unknown) =>
     typeof part === 'bigint' ? `\0${part}` : part,
   ).replace(MARKED, '$1');

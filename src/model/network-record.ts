@@ -15,12 +15,18 @@ export interface NetworkRecord {
   /** RFC 3339. */
   readonly created: string;
   readonly internal: boolean;
-  /** What the user named with `--subnet`, IPv4 first: CIDR text. Empty: the default pools. */
-  readonly subnets: readonly string[];
+  /** What the user named with `--subnet`, in order, IPv4 first. Empty: pools that the PoolID names, or the default. */
+  readonly subnets: readonly NetworkSubnet[];
   /** The `-o` options. */
   readonly options: Readonly<Record<string, string>>;
   /** Fields a newer version wrote. */
   readonly rest: JsonObject;
+}
+
+/** A `--subnet`, CIDR text, and the `--ip-range` inside it. */
+export interface NetworkSubnet {
+  readonly cidr: string;
+  readonly range?: string;
 }
 
 export function parseNetworkRecord(text: string): NetworkRecord | undefined {
@@ -38,7 +44,7 @@ export function parseNetworkRecord(text: string): NetworkRecord | undefined {
     ...(typeof name === 'string' && name !== '' ? { name } : {}),
     created: String(created),
     internal: internal === true,
-    subnets: Array.isArray(subnets) ? subnets.filter(subnet => typeof subnet === 'string') : [],
+    subnets: Array.isArray(subnets) ? subnets.flatMap(parseSubnet) : [],
     options: textMap(options),
     rest,
   };
@@ -46,4 +52,9 @@ export function parseNetworkRecord(text: string): NetworkRecord | undefined {
 
 export function formatNetworkRecord({ rest, ...record }: NetworkRecord): string {
   return formatJson({ ...rest, ...record });
+}
+
+function parseSubnet(value: unknown): NetworkSubnet[] {
+  if (!isObject(value) || typeof value.cidr !== 'string') return [];
+  return [{ cidr: value.cidr, ...(typeof value.range === 'string' ? { range: value.range } : {}) }];
 }

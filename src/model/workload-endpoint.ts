@@ -1,8 +1,8 @@
 import { ENDPOINT_NAMESPACE } from '../datastore/keys.js';
-import { textList } from './json.js';
+import type { PublishedPort } from '../host/dataplane.js';
+import { isObject, textList } from './json.js';
 import type { JsonObject } from './json.js';
 import { formatChangedResource, formatNewResource, parseResource } from './resource.js';
-import type { Resource } from './resource.js';
 
 /** Calico's WorkloadEndpoint of one Docker endpoint. */
 export interface WorkloadEndpoint {
@@ -19,10 +19,23 @@ export interface WorkloadEndpoint {
   /** Docker's NetworkID, in an annotation of ours. */
   readonly networkId: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Ports of the container that are open on the host, while Docker says so. */
+  readonly ports: readonly PublishedPort[];
+  /** The container it is in, once joined. */
+  readonly sandbox?: {
+    readonly key: string;
+    /** 1 for the container's first endpoint of ours. */ readonly place: number;
+  };
 }
+
+/** What of an endpoint changes after it was made. */
+export type EndpointChange = Partial<
+  Pick<WorkloadEndpoint, 'addresses' | 'profiles' | 'labels' | 'ports' | 'sandbox'>
+>;
 
 const ORCHESTRATOR = 'libnetwork';
 const NETWORK_ANNOTATION = 'org.projectcalico.libnetwork/network-id';
+const SANDBOX_ANNOTATION = 'org.projectcalico.libnetwork/sandbox';
 /** Calico sets these on every endpoint, over what a user says. */
 const FIXED_LABELS = {
   'projectcalico.org/namespace': ENDPOINT_NAMESPACE,
@@ -64,27 +77,86 @@ export function formatNewEndpoint(endpoint: WorkloadEndpoint, now: Date): string
   );
 }
 
-/** The text of an endpoint whose profiles are now known. */
-export function formatWithProfiles(resource: Resource, profiles: readonly string[]): string {
-  return formatChangedResource(resource, { spec: { ...resource.spec, profiles } });
-}
-
-export function parseEndpoint(text: string): (WorkloadEndpoint & { resource: Resource }) | undefined {
+/** The text of a changed endpoint; what the change does not name stays, also what others wrote. */
+export function formatChangedEndpoint(text: string, change: EndpointChange): string | undefined {
   const resource = parseResource(text);
   if (!resource) return undefined;
-  const { node, endpoint, interfaceName, mac, ipNetworks, profiles } = resource.spec;
+  const { addresses, profiles, labels, ports, sandbox } = change;
+  return formatChangedResource(resource, {
+    metadata: {
+      ...(labels ? { labels: { ...labels, ...FIXED_LABELS } } : {}),
+      ...(sandbox
+        ? {
+            annotations: { ...resource.annotations, [SANDBOX_ANNOTATION]: `${sandbox.place} ${sandbox.key}` },
+          }
+        : {}),
+    },
+    spec: {
+      ...resource.spec,
+      ...(addresses ? { ipNetworks: addresses.map(hostNetwork) } : {}),
+      ...(profiles ? { profiles } : {}),
+      ...(ports ? { ports: ports.map(formatPort) } : {}),
+    },
+  });
+}
+
+/** Calico's EndpointPort. Our container addresses are the endpoint's own, so only the family has to be told. */
+function formatPort(port: PublishedPort): JsonObject {
+  return {
+    name: '',
+    protocol: port.protocol.toUpperCase(),
+    port: port.port,
+    hostPort: port.hostPort,
+    hostIP: port.hostAddress ?? (port.address.includes(':') ? '::' : '0.0.0.0'),
+  };
+}
+
+function parsePorts(value: unknown, addresses: readonly string[]): PublishedPort[] {
+  if (!Array.isArray(value)) return [];
+  return value.filter(isObject).flatMap(({ protocol, port, hostPort, hostIP }) => {
+    const kind = (['tcp', 'udp', 'sctp'] as const).find(
+      candidate => candidate === String(protocol).toLowerCase(),
+    );
+    const host = String(hostIP ?? '');
+    const address = addresses.find(candidate => candidate.includes(':') === host.includes(':'));
+    if (!kind || !address || !Number.isInteger(port) || !Number.isInteger(hostPort)) return [];
+    const everywhere = host === '' || host === '0.0.0.0' || host === '::';
+    return [
+      {
+        protocol: kind,
+        ...(everywhere ? {} : { hostAddress: host }),
+        hostPort: Number(hostPort),
+        address,
+        port: Number(port),
+      },
+    ];
+  });
+}
+
+function parseSandbox(annotation: string | undefined): Pick<WorkloadEndpoint, 'sandbox'> {
+  const match = /^(\d+) (.+)$/.exec(annotation ?? '');
+  return match?.[2] === undefined ? {} : { sandbox: { key: match[2], place: Number(match[1]) } };
+}
+
+/** Parses an endpoint of any node; undefined where the text is none. */
+export function parseEndpoint(text: string): WorkloadEndpoint | undefined {
+  const resource = parseResource(text);
+  if (!resource) return undefined;
+  const { node, endpoint, interfaceName, mac, ipNetworks, profiles, ports } = resource.spec;
   if (typeof node !== 'string' || typeof endpoint !== 'string' || typeof interfaceName !== 'string')
     return undefined;
+  const addresses = textList(ipNetworks).map(network => network.split('/')[0] ?? network);
   return {
     node,
     endpointId: endpoint,
     interfaceName,
     mac: typeof mac === 'string' ? mac : '',
-    addresses: textList(ipNetworks).map(network => network.split('/')[0] ?? network),
+    addresses,
     profiles: textList(profiles),
     networkId: resource.annotations[NETWORK_ANNOTATION] ?? '',
     labels: resource.labels,
-    resource,
+    ports: parsePorts(ports, addresses),
+    ...parseSandbox(resource.annotations[SANDBOX_ANNOTATION]),
   };
 }
 
@@ -94,11 +166,16 @@ function endpointSpec(endpoint: WorkloadEndpoint): JsonObject {
     workload: ORCHESTRATOR,
     node: endpoint.node,
     endpoint: endpoint.endpointId,
-    ipNetworks: endpoint.addresses.map(address => `${address}/${address.includes(':') ? 128 : 32}`),
+    ipNetworks: endpoint.addresses.map(hostNetwork),
     profiles: endpoint.profiles,
     interfaceName: endpoint.interfaceName,
     mac: endpoint.mac,
   };
+}
+
+/** An address as Felix wants it: with its full prefix length. */
+function hostNetwork(address: string): string {
+  return `${address}/${address.includes(':') ? 128 : 32}`;
 }
 
 function escaped(segment: string): string {

@@ -10,7 +10,7 @@ import type { Methods } from './protocol.js';
 
 const BODY_LIMIT = 1024 * 1024;
 /** Milliseconds: dockerd itself waits for ever, and holds locks meanwhile. */
-const CALL_DEADLINE = 9_000;
+export const CALL_DEADLINE = 9_000;
 const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.2+json';
 
 /**

@@ -2,25 +2,21 @@ import type { Logger } from 'pino';
 import { endpointKey, handleKey, resourceKey } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
 import type { Compare, Store, Write } from '../datastore/store.js';
-import { withDeadline, withoutDeadline } from '../deadline.js';
-import { ConflictError, reason } from '../errors.js';
+import { inTime, withDeadline, withoutDeadline } from '../deadline.js';
+import { ConflictError, DatastoreError, reason } from '../errors.js';
 import { formatNewProfile } from '../model/profile.js';
 import {
   endpointName,
-  endpointNamePrefix,
+  formatChangedEndpoint,
   formatNewEndpoint,
-  formatWithProfiles,
   parseEndpoint,
 } from '../model/workload-endpoint.js';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
+import type { EndpointChange, WorkloadEndpoint } from '../model/workload-endpoint.js';
 import { endpointHandle } from './handles.js';
 
 const ATTEMPTS = 10;
-/** Milliseconds between looks for the name of a network, and for how many we look. */
-const NAME_POLL = 50;
-const NAME_POLLS = 6_000;
 
-/** The workload endpoints of this node, in etcd and by a mirror in memory. */
+/** The workload endpoints: all are mirrored in memory, those of this node are ours to write. */
 export class Endpoints {
   private readonly mirror: Mirror<WorkloadEndpoint>;
   /** Profiles that were there when last seen. */
@@ -32,21 +28,31 @@ export class Endpoints {
     private readonly options: { readonly createProfiles: boolean },
     private readonly log: Logger,
   ) {
-    this.mirror = new Mirror(
-      store,
-      endpointKey(endpointNamePrefix(node)),
-      (_key, text) => parseEndpoint(text),
-      log,
-    );
+    this.mirror = new Mirror(store, endpointKey(''), (_key, text) => parseEndpoint(text), log);
   }
 
   get ready(): Promise<void> {
     return this.mirror.ready;
   }
 
-  /** All endpoints of this node that are known now. */
+  /** Runs `changed` after any endpoint changed. */
+  onChange(changed: () => void): void {
+    this.mirror.onChange(changed);
+  }
+
+  /** The endpoints of all nodes that are known now. */
   all(): WorkloadEndpoint[] {
-    return [...this.mirror.values()].filter(endpoint => endpoint.node === this.node);
+    return [...this.mirror.values()];
+  }
+
+  /** Those of this node. */
+  own(): WorkloadEndpoint[] {
+    return this.all().filter(endpoint => endpoint.node === this.node);
+  }
+
+  /** True where the mirror has an endpoint of this node. */
+  isKnown(endpointId: string): boolean {
+    return this.mirror.get(this.key(endpointId)) !== undefined;
   }
 
   /** No round trip where the mirror has it, else one. */
@@ -62,7 +68,7 @@ export class Endpoints {
   /**
    * Writes an endpoint, and the profile of its network if that is missing, in one transaction; it compares the handle
    * of each address, so that an address freed meanwhile is refused and never shared. One round trip in the common
-   * case. `profile` undefined: not known yet, see {@link nameLater}. Throws ConflictError, DatastoreError.
+   * case. No profile: not known yet, see {@link setMissingProfiles}. Throws ConflictError, DatastoreError.
    */
   async create(endpoint: WorkloadEndpoint): Promise<void> {
     const key = this.key(endpoint.endpointId);
@@ -110,43 +116,59 @@ export class Endpoints {
   }
 
   /**
-   * Gives an endpoint its profile as soon as the name of its network is known. Until then it has none, which lets
-   * nothing in: better closed for a moment than open to whom it should not be.
+   * Takes an address out of the endpoint of this node that has it, and the endpoint away with its last one; answers with
+   * the endpoint that went. dockerd says ReleaseAddress alone where it lost DeleteEndpoint in a crash of its own, and
+   * where a container turned out to have no IPv6 (moby ≥ 29). No round trip where no endpoint has the address.
    */
-  nameLater(endpointId: string, nameOf: () => string | undefined): void {
-    withoutDeadline(async () => {
-      for (let poll = 0; poll < NAME_POLLS; poll += 1) {
-        await new Promise(resolve => setTimeout(resolve, NAME_POLL).unref());
-        const name = nameOf();
-        if (name === undefined) continue;
-        try {
-          await withDeadline(10_000, () => this.setProfile(endpointId, name));
-          return;
-        } catch (error) {
-          this.log.warn(
+  async dropAddress(address: string): Promise<WorkloadEndpoint | undefined> {
+    // After a power cut these releases are the first calls there are.
+    await inTime(this.ready, 8_000, () => new DatastoreError('the datastore is unreachable: check etcd'));
+    const endpoint = this.own().find(({ addresses }) => addresses.includes(address));
+    if (!endpoint) return undefined;
+    const addresses = endpoint.addresses.filter(other => other !== address);
+    if (addresses.length > 0) {
+      await this.change(endpoint.endpointId, { addresses });
+      return undefined;
+    }
+    await this.remove(endpoint.endpointId);
+    return endpoint;
+  }
+
+  /**
+   * Gives their profile to endpoints of this node that have none, as `profileOf` knows it by now: called whenever a
+   * network's name was learned. Until then such an endpoint lets nothing in: better closed for a moment than open to
+   * whom it should not be. Works in the background.
+   */
+  setMissingProfiles(profileOf: (networkId: string) => string | undefined): void {
+    for (const { endpointId, networkId, profiles } of this.own()) {
+      const profile = profiles.length === 0 ? profileOf(networkId) : undefined;
+      if (profile === undefined) continue;
+      withoutDeadline(() => {
+        withDeadline(30_000, () => this.change(endpointId, { profiles: [profile] })).catch((error: unknown) =>
+          this.log.error(
             { endpoint: endpointId, reason: reason(error) },
-            'cannot set the profile of an endpoint; trying again',
-          );
-        }
-      }
-      this.log.warn(
-        { endpoint: endpointId },
-        'Docker did not tell the name of a network: its endpoint has no profile',
-      );
-    });
+            'cannot set the profile of an endpoint',
+          ),
+        );
+      });
+    }
   }
 
   close(): void {
     this.mirror.close();
   }
 
-  private async setProfile(endpointId: string, profile: string): Promise<void> {
+  /**
+   * Changes an endpoint of this node; one that is gone stays gone. Two round trips. Throws ConflictError,
+   * DatastoreError.
+   */
+  async change(endpointId: string, change: EndpointChange): Promise<void> {
     const key = this.key(endpointId);
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const entry = await this.store.get(key);
-      const found = entry && parseEndpoint(entry.value);
-      if (!entry || !found || found.profiles.includes(profile)) return;
-      const value = formatWithProfiles(found.resource, [profile]);
+      const value = entry && formatChangedEndpoint(entry.value, change);
+      if (!entry || value === undefined) return;
+      const [profile] = change.profiles ?? [];
       const withProfile = this.profileWrite(profile);
       const compare: Compare[] = [{ key, is: 'revision', revision: entry.revision }, ...withProfile.compare];
       const result = await this.store.transact({
@@ -154,8 +176,11 @@ export class Endpoints {
         then: [{ put: key, value }, ...withProfile.then],
         otherwise: compare.map(item => item.key),
       });
-      if (result.succeeded) return this.mirror.observe({ key, value, revision: result.revision });
-      this.noteProfile(profile, result.found.get(resourceKey('profiles', profile)) !== undefined);
+      if (result.succeeded) {
+        if (profile !== undefined) this.profiles.add(profile);
+        return this.mirror.observe({ key, value, revision: result.revision });
+      }
+      this.noteProfile(profile, result.found.get(resourceKey('profiles', profile ?? '')) !== undefined);
     }
     throw new ConflictError(`endpoint ${endpointId} is being changed by too many at once`);
   }

@@ -7,8 +7,3 @@
 export function endpointHandle(node: string, mac: string, address: string): string {
   return `libnetwork.${node}.${mac.replaceAll(':', '')}.${address}`;
 }
-
-/** A gateway or auxiliary address that a network keeps back. */
-export function reservationHandle(node: string, type: 'gateway' | 'aux', address: string): string {
-  return `libnetwork.${node}.${type}.${address}`;
-}

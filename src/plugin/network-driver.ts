@@ -1,42 +1,41 @@
 import { RequestError } from '../errors.js';
-import type { Dataplane, EndpointWiring } from '../host/dataplane.js';
+import type { Dataplane } from '../host/dataplane.js';
 import { goTime } from '../ipam/block.js';
 import { formatCidr, hasHostBits, parseAddress, parseCidr } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
 import type { KeyedLock } from '../keyed-lock.js';
 import type { JsonObject } from '../model/json.js';
-import { containerInterfaceOf, hostInterfaceOf } from '../model/workload-endpoint.js';
+import type { NetworkRecord } from '../model/network-record.js';
+import { hostInterfaceOf } from '../model/workload-endpoint.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import type { Endpoints } from './endpoints.js';
 import { id, mac, object, objects, requiredText, text } from './fields.js';
+import { checkEndpointOptions } from './endpoint-options.js';
+import type { Joiner } from './joiner.js';
 import { checkAddressSpaces, networkOptions } from './network-options.js';
 import type { Networks } from './networks.js';
-import { GATEWAY4, GATEWAY6 } from './protocol.js';
-import type { JoinResponse, Methods } from './protocol.js';
-import type { RequestLoop } from './request-loop.js';
+import type { PoolRequests } from './pool-requests.js';
+import type { PortPublisher } from './port-publisher.js';
+import type { Methods } from './protocol.js';
 
 export interface NetworkDriverParts {
   readonly node: string;
   readonly scope: 'local' | 'global';
-  /** What interfaces are called inside containers. */
-  readonly interfacePrefix: string;
-  /** Bytes; undefined: the host's. */
-  readonly mtu: number | undefined;
   readonly networks: Networks;
   readonly endpoints: Endpoints;
   readonly dataplane: Dataplane;
-  readonly loop: RequestLoop;
+  readonly joiner: Joiner;
+  readonly ports: PortPublisher;
+  readonly requests: PoolRequests;
   /** One call at a time per endpoint. */
   readonly perEndpoint: KeyedLock;
-  /** Docker's name of a network, if it is known by now. */
-  networkName(networkId: string): string | undefined;
-  /** True for the range that stands for the default pools: nobody named it. */
-  isDefaultSubnet(subnet: Cidr): boolean;
+  /** The profile of a network's endpoints: its name, if Docker has told it by now, or what `-o profile` says. */
+  profileOf(networkId: string): string | undefined;
 }
 
 /** Docker's NetworkDriver: networks are records, endpoints are Calico's, wires are the dataplane's. */
 export function networkDriver(parts: NetworkDriverParts): Methods {
-  const { networks, endpoints, dataplane, perEndpoint } = parts;
+  const { networks, endpoints, dataplane, joiner, ports, perEndpoint } = parts;
   const serialised =
     (work: (endpointId: string, body: JsonObject) => Promise<object>) =>
     (body: JsonObject): Promise<object> => {
@@ -62,21 +61,21 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
       const { internal, options } = networkOptions(object(body, 'Options'));
       const data = [...objects(body, 'IPv4Data'), ...objects(body, 'IPv6Data')];
       checkAddressSpaces(data);
-      const name = parts.networkName(networkId);
+      const ranges = data.map(subnetOf);
+      const subnets = ranges.filter(range => range.length > 0 && parts.requests.isNamed(range));
       await networks.create({
         id: networkId,
         node: parts.node,
-        ...(name === undefined ? {} : { name }),
         created: goTime(new Date()),
         internal,
-        subnets: data
-          .flatMap(subnetOf)
-          .filter(subnet => !parts.isDefaultSubnet(subnet))
-          .map(formatCidr),
+        subnets: subnets.map(subnet => {
+          const range = parts.requests.rangeOf(subnet);
+          return { cidr: formatCidr(subnet), ...(range ? { range: formatCidr(range) } : {}) };
+        }),
         options,
         rest: {},
       });
-      parts.loop.settled();
+      parts.requests.settled(ranges.filter(range => !subnets.includes(range)).map(({ family }) => family));
       return {};
     },
 
@@ -86,14 +85,10 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
       return {};
     },
 
-    /** One round trip. */
+    /** One round trip, and meanwhile the veth. */
     'NetworkDriver.CreateEndpoint': serialised(async (endpointId, body) => {
-      const networkId = id(body, 'NetworkID');
-      const network = await networks.get(networkId);
-      if (!network)
-        throw new RequestError(
-          `network ${networkId} is not known to Calico: remove it with docker network rm and create it again`,
-        );
+      const network = await knownNetwork(networks, body);
+      checkEndpointOptions(object(body, 'Options'));
       const wanted = object(body, 'Interface');
       const addresses = [addressOf(wanted, 'Address'), addressOf(wanted, 'AddressIPv6')].filter(
         address => address !== undefined,
@@ -102,88 +97,104 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
         throw new RequestError(
           'no address was given for the endpoint: the network needs --ipam-driver calico-ipam',
         );
-      const given = mac(text(wanted, 'MacAddress'), 'Interface.MacAddress');
-      const hardware = given ?? macFor(endpointId);
-      const profile = parts.networkName(networkId) ?? network.name;
-      await endpoints.create({
+      const hardware = mac(text(wanted, 'MacAddress'), 'Interface.MacAddress');
+      if (hardware === undefined)
+        throw new RequestError(
+          'Interface.MacAddress is missing: the network needs --ipam-driver calico-ipam',
+        );
+      const profile = parts.profileOf(network.id);
+      const endpoint: WorkloadEndpoint = {
         node: parts.node,
         endpointId,
         interfaceName: hostInterfaceOf(endpointId),
         mac: hardware,
         addresses,
         profiles: profile === undefined ? [] : [profile],
-        networkId,
+        networkId: network.id,
         labels: {},
-      });
-      if (profile === undefined) endpoints.nameLater(endpointId, () => parts.networkName(networkId));
-      // Only what the request left open may be filled in.
-      return { Interface: given === undefined ? { MacAddress: hardware } : {} };
+        ports: [],
+      };
+      const [written, wired] = await Promise.allSettled([
+        endpoints.create(endpoint),
+        // Not for one that is there, as when a call is repeated: its veth may be in use.
+        endpoints.isKnown(endpointId) ? undefined : joiner.prepare(endpoint, network),
+      ]);
+      const failed = written.status === 'rejected' || wired.status === 'rejected';
+      if (failed && !endpoints.isKnown(endpointId)) await dataplane.detach(endpoint.interfaceName);
+      if (written.status === 'rejected') throw written.reason;
+      if (wired.status === 'rejected') {
+        await Promise.all([dataplane.detach(endpoint.interfaceName), endpoints.remove(endpointId)]);
+        throw wired.reason;
+      }
+      // The name may have come while the endpoint was being written.
+      if (profile === undefined) endpoints.setMissingProfiles(parts.profileOf);
+      // Only what the request left open may be filled in, and it left nothing.
+      return { Interface: {} };
     }),
 
     /** No round trip: the endpoint is in memory since CreateEndpoint. */
     'NetworkDriver.Join': serialised(async (endpointId, body) => {
-      requiredText(body, 'SandboxKey');
+      const sandbox = requiredText(body, 'SandboxKey');
+      const network = await knownNetwork(networks, body);
       const endpoint = await endpoints.get(endpointId);
       if (!endpoint)
         throw new RequestError(
           `endpoint ${endpointId} is not known to Calico: remove the container and start it again`,
         );
-      await dataplane.attach(wiringOf(endpoint, parts.mtu ?? (await dataplane.defaultMtu())));
-      return joinResponse(endpoint, parts.interfacePrefix);
+      return joiner.join(endpoint, network, sandbox);
+    }),
+
+    /** Two round trips where ports are published, else none. */
+    'NetworkDriver.ProgramExternalConnectivity': serialised(async (endpointId, body) => {
+      const endpoint = await endpoints.get(endpointId);
+      if (endpoint) await ports.publish(endpoint, object(body, 'Options'));
+      return {};
+    }),
+
+    /** Two round trips where ports were published, else none. */
+    'NetworkDriver.RevokeExternalConnectivity': serialised(async endpointId => {
+      await ports.withdraw(endpointId);
+      return {};
     }),
 
     /** No round trip. Missing is fine: after a power cut there is no interface left. */
     'NetworkDriver.Leave': serialised(async endpointId => {
+      joiner.leave(endpointId);
       await dataplane.detach(hostInterfaceOf(endpointId));
+      // dockerd may have forgotten to revoke (after live-restore it does).
+      await ports.withdraw(endpointId);
       return {};
     }),
 
     /** One round trip. Missing is fine. */
     'NetworkDriver.DeleteEndpoint': serialised(async endpointId => {
+      joiner.leave(endpointId);
       await Promise.all([dataplane.detach(hostInterfaceOf(endpointId)), endpoints.remove(endpointId)]);
+      await ports.forget(endpointId);
       return {};
     }),
 
     'NetworkDriver.EndpointOperInfo': () => ({ Value: {} }),
-    'NetworkDriver.ProgramExternalConnectivity': () => ({}),
-    'NetworkDriver.RevokeExternalConnectivity': () => ({}),
     'NetworkDriver.DiscoverNew': () => ({}),
     'NetworkDriver.DiscoverDelete': () => ({}),
   };
 }
 
-/** How an endpoint is wired on the host. `mtu` in bytes. */
-export function wiringOf(endpoint: WorkloadEndpoint, mtu: number): EndpointWiring {
-  return {
-    hostInterface: endpoint.interfaceName,
-    containerInterface: containerInterfaceOf(endpoint.endpointId),
-    mac: endpoint.mac,
-    addresses: endpoint.addresses,
-    mtu,
-  };
+async function knownNetwork(networks: Networks, body: JsonObject): Promise<NetworkRecord> {
+  const networkId = id(body, 'NetworkID');
+  const network = await networks.get(networkId);
+  if (network) return network;
+  throw new RequestError(
+    `network ${networkId} is not known to Calico: remove it with docker network rm and create it again`,
+  );
 }
 
-/** Everything goes to a next hop that only the host behind the veth answers for. A v6 route on an endpoint without v6
- *  is an error to dockerd. */
-function joinResponse(endpoint: WorkloadEndpoint, prefix: string): JoinResponse {
-  const has4 = endpoint.addresses.some(address => !address.includes(':'));
-  const has6 = endpoint.addresses.some(address => address.includes(':'));
-  const onLink = (destination: string) => ({ Destination: destination, RouteType: 1, NextHop: '' }) as const;
-  return {
-    InterfaceName: { SrcName: containerInterfaceOf(endpoint.endpointId), DstPrefix: prefix },
-    ...(has4 ? { Gateway: GATEWAY4 } : {}),
-    ...(has6 ? { GatewayIPv6: GATEWAY6 } : {}),
-    StaticRoutes: [...(has4 ? [onLink(`${GATEWAY4}/32`)] : []), ...(has6 ? [onLink(`${GATEWAY6}/128`)] : [])],
-    DisableGatewayService: true,
-  };
-}
-
-/** The subnet of one of CreateNetwork's pools. */
-function subnetOf(data: JsonObject): Cidr[] {
+/** The range of one of CreateNetwork's pools; all addresses where it stands for the default pools. */
+function subnetOf(data: JsonObject): Cidr {
   const pool = text(data, 'Pool');
   const cidr = parseCidr(pool);
-  if (pool !== '' && (!cidr || hasHostBits(pool))) throw new RequestError(`Pool "${pool}" is no CIDR`);
-  return cidr ? [cidr] : [];
+  if (!cidr || hasHostBits(pool)) throw new RequestError(`Pool "${pool}" is no CIDR`);
+  return cidr;
 }
 
 function addressOf(wanted: JsonObject, field: string): string | undefined {
@@ -192,10 +203,4 @@ function addressOf(wanted: JsonObject, field: string): string | undefined {
   const address = value.split('/')[0] ?? '';
   if (!parseAddress(address)) throw new RequestError(`Interface.${field} "${value}" is no IP address`);
   return address;
-}
-
-/** A locally administered address that is the same for the same endpoint. */
-function macFor(endpointId: string): string {
-  const hex = Buffer.from(endpointId).toString('hex').slice(-8).padStart(8, '0');
-  return `02:42:${hex.match(/../g)?.join(':') ?? '00:00:00:00'}`;
 }

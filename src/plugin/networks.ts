@@ -2,9 +2,9 @@ import type { Logger } from 'pino';
 import { networkKey, NETWORKS_PREFIX, resourceKey } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
 import type { Compare, Entry, Store } from '../datastore/store.js';
-import { ConflictError, reason } from '../errors.js';
-import { covers, parseCidr } from '../ipam/cidr.js';
-import type { Cidr } from '../ipam/cidr.js';
+import { ConflictError, reason, RequestError } from '../errors.js';
+import { covers, formatCidr, parseCidr } from '../ipam/cidr.js';
+import type { Cidr, Family } from '../ipam/cidr.js';
 import type { IpamFacts } from '../ipam/facts.js';
 import type { PoolLifecycle } from '../ipam/pool-lifecycle.js';
 import type { IpPool } from '../model/ip-pool.js';
@@ -21,6 +21,8 @@ export class Networks {
     private readonly store: Store,
     private readonly facts: IpamFacts,
     private readonly pools: PoolLifecycle,
+    /** Docker's scope is global: the networks of all hosts are one host's. */
+    private readonly isGlobal: boolean,
     private readonly log: Logger,
   ) {
     this.mirror = new Mirror(store, NETWORKS_PREFIX, (_key, text) => parseNetworkRecord(text), log);
@@ -28,6 +30,21 @@ export class Networks {
 
   get ready(): Promise<void> {
     return this.mirror.ready;
+  }
+
+  /** The record, if the mirror has it. */
+  known(id: string): NetworkRecord | undefined {
+    return this.mirror.get(networkKey(id));
+  }
+
+  /** Runs `changed` after any record changed. */
+  onChange(changed: () => void): void {
+    this.mirror.onChange(changed);
+  }
+
+  /** Networks of this host whose endpoints reach only each other. */
+  internal(): NetworkRecord[] {
+    return [...this.mirror.values()].filter(record => record.internal && this.concerns(record));
   }
 
   /** The record of a network; no round trip where the mirror has it, else one. */
@@ -46,6 +63,7 @@ export class Networks {
   async create(record: NetworkRecord): Promise<void> {
     const key = networkKey(record.id);
     const value = formatNetworkRecord(record);
+    this.checkShape(record);
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const compare: Compare[] = [{ key, is: 'absent' }];
       for (const subnet of subnetsOf(record)) {
@@ -73,9 +91,52 @@ export class Networks {
         this.mirror.observe(existing);
         return;
       }
-      this.facts.observe(result.found);
+      this.facts.observe(result.found, result.revision);
     }
     throw new ConflictError('the IPPools of the network are being changed by too many at once: try again');
+  }
+
+  /**
+   * The ranges that follow a subnet in the network that begins with it: RequestAddress names only the first, and
+   * Docker does not hear from us that it is full.
+   */
+  furtherRanges(first: Cidr): Cidr[] {
+    for (const record of this.mirror.values()) {
+      const ours = record.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === first.family);
+      if (!this.concerns(record) || ours.length < 2 || ours[0]?.cidr !== formatCidr(first)) continue;
+      return ours.slice(1).flatMap(({ cidr, range }) => parseCidr(range ?? cidr) ?? []);
+    }
+    return [];
+  }
+
+  /**
+   * Throws RequestError where another network of this host begins with the same subnet and goes on with others: nothing
+   * in a request for an address would tell which of them is meant.
+   */
+  private checkShape(record: NetworkRecord): void {
+    for (const family of [4, 6] as const) {
+      const [first, ...more] = record.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === family);
+      const clash = [...this.mirror.values()].find(other => {
+        const theirs = other.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === family);
+        const severalHere = more.length > 0 || theirs.length > 1;
+        return (
+          other.id !== record.id &&
+          this.concerns(other) &&
+          severalHere &&
+          theirs[0]?.cidr === first?.cidr &&
+          shape(other, family) !== shape(record, family)
+        );
+      });
+      if (first && clash)
+        throw new RequestError(
+          `network ${clash.name ?? clash.id} of this host has --subnet ${first.cidr} too, but not the same further ones: give both networks the same, or choose another first subnet`,
+        );
+    }
+  }
+
+  /** Networks of this host; all, where Docker's hosts share theirs. */
+  private concerns(record: NetworkRecord): boolean {
+    return record.node === this.facts.node || this.isGlobal;
   }
 
   /** Forgets a network and removes pools that were made for it. Missing is fine. Two round trips and more for a pool. */
@@ -125,5 +186,11 @@ export class Networks {
 }
 
 function subnetsOf(record: NetworkRecord): Cidr[] {
-  return record.subnets.flatMap(text => parseCidr(text) ?? []);
+  return record.subnets.flatMap(({ cidr }) => parseCidr(cidr) ?? []);
+}
+
+/** The subnets of one family as text, to compare. */
+function shape(record: NetworkRecord, family: Family): string {
+  const ours = record.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === family);
+  return ours.map(({ cidr, range }) => `${cidr} ${range ?? ''}`).join();
 }

@@ -31,6 +31,7 @@ export const RUNTIME_PACKAGES = [
 export const TEST_PACKAGES = [
   { name: 'etcd-client', command: 'etcdctl' },
   { name: 'tini', command: 'tini-static' },
+  { name: 'docker-compose', command: 'docker-compose' },
 ];
 
 /** Where Debian's maintainer scripts ask whether they may start a service. */

@@ -68,7 +68,7 @@ async function ensureDaemon() {
   if (!existsSync(MAIN)) throw new Error(`the build left no ${MAIN}: npm run build`);
   await startInBackground({
     name: 'the driver',
-    argv: [process.execPath, MAIN, 'serve'],
+    argv: [MAIN, 'serve'],
     log: DAEMON_LOG,
     pidFile: DAEMON_PID,
     ready,
@@ -117,8 +117,9 @@ async function ensureNetwork() {
 
 async function startContainers() {
   for (const name of CONTAINERS) {
-    if (await dockerSays('container', 'inspect', name)) await docker('rm', '--force', name);
-    await docker('run', '--detach', '--net', NETWORK, '--name', name, IMAGE, 'sleep', '1d');
+    // Starting one that runs does nothing.
+    if (await dockerSays('container', 'inspect', name)) await docker('start', name);
+    else await docker('run', '--detach', '--net', NETWORK, '--name', name, IMAGE, 'sleep', '1d');
   }
   say(`containers ${CONTAINERS.join(' and ')} run`);
 }

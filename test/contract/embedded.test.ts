@@ -174,7 +174,9 @@ test('it serves other hosts over TLS only, to clients that can be told apart', a
   await embedded.ready;
   const endpoints = [`https://127.0.0.1:${port}`];
   await healthy({ endpoints, caFile: authority.certFile, ...issue(directory, 'client', authority) });
-  await expect(healthy({ endpoints, caFile: authority.certFile }, 500)).rejects.toThrow('cannot be reached');
+  await expect(healthy({ endpoints, caFile: authority.certFile }, 500)).rejects.toThrow(
+    'the datastore is unreachable',
+  );
 });
 
 test.each([

@@ -117,10 +117,10 @@ test('certificates replaced on disk are used for the next connection', async () 
 
   const stranger = storeWith({ endpoints: [etcd.endpoint], caFile: old.certFile });
   await expect(withDeadline(500, () => stranger.get('/a'))).rejects.toThrow(
-    /cannot be reached \(TLS: .*certificate/,
+    /does not answer \(TLS: .*certificate/,
   );
   const plain = storeWith({ endpoints: [etcd.endpoint.replace('https', 'http')] });
-  await expect(withDeadline(500, () => plain.get('/a'))).rejects.toThrow('cannot be reached');
+  await expect(withDeadline(500, () => plain.get('/a'))).rejects.toThrow('the datastore is unreachable');
   const lost = storeWith({ endpoints: [etcd.endpoint], caFile: join(directory, 'none.pem') });
   await expect(withDeadline(500, () => lost.get('/a'))).rejects.toThrow('none.pem');
 });

@@ -52,7 +52,7 @@ describe('an etcd that does not answer', () => {
     const { error, after } = await failure(() => withDeadline(700, () => store.get('/a')));
     expect(error).toBeInstanceOf(DatastoreError);
     expect(reason(error)).toBe(
-      `etcd at http://127.0.0.1:${port} cannot be reached (connection refused): check that it runs and that ETCD_ENDPOINTS is right`,
+      `the datastore is unreachable: etcd at http://127.0.0.1:${port} does not answer (connection refused): check that it runs and that ETCD_ENDPOINTS is right`,
     );
     expect(after).toBeLessThan(900);
   });
@@ -131,7 +131,11 @@ describe('a transaction whose answer is lost', () => {
     proxy.loseNextAnswer();
     const compare = [{ key: '/gone', is: 'revision', revision }] as const;
     const result = await store.transact({ compare, then: [{ delete: '/gone' }], otherwise: ['/gone'] });
-    expect(result).toEqual({ succeeded: false, doubtful: true, found: new Map([['/gone', undefined]]) });
+    expect(result).toMatchObject({
+      succeeded: false,
+      doubtful: true,
+      found: new Map([['/gone', undefined]]),
+    });
   });
 
   test('is not doubtful where it was certainly not sent', async () => {

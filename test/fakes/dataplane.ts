@@ -1,21 +1,29 @@
-import type { Dataplane, EndpointWiring, HostState } from '../../src/host/dataplane.js';
+import type { Dataplane, EndpointWiring, ForeignRoute, HostState } from '../../src/host/dataplane.js';
 
 /** A dataplane that only remembers what it was told. */
 export class FakeDataplane implements Dataplane {
   readonly attached = new Map<string, EndpointWiring>();
+  /** Veths without routes. */
+  readonly prepared = new Set<string>();
   state: HostState | undefined;
-  routes: string[] = [];
+  routes: ForeignRoute[] = [];
   /** The next attach fails with it. */
   failure: Error | undefined;
+
+  async prepare(wiring: EndpointWiring): Promise<void> {
+    this.prepared.add(wiring.hostInterface);
+  }
 
   async attach(wiring: EndpointWiring): Promise<void> {
     const { failure } = this;
     this.failure = undefined;
     if (failure) throw failure;
+    this.prepared.delete(wiring.hostInterface);
     this.attached.set(wiring.hostInterface, wiring);
   }
   async detach(hostInterface: string): Promise<void> {
     this.attached.delete(hostInterface);
+    this.prepared.delete(hostInterface);
   }
   async repair(): Promise<readonly string[]> {
     return [];
@@ -30,7 +38,7 @@ export class FakeDataplane implements Dataplane {
   async defaultMtu(): Promise<number> {
     return 1500;
   }
-  async foreignRoutes(): Promise<readonly string[]> {
+  async foreignRoutes(): Promise<readonly ForeignRoute[]> {
     return this.routes;
   }
   async removeAll(): Promise<void> {

@@ -122,7 +122,7 @@ export class MemoryStore implements Store {
   #apply(transaction: Transaction, doubtful: boolean): TransactionResult {
     if (!transaction.compare.every(compare => holds(compare, this.#entries.get(compare.key)))) {
       const found = new Map((transaction.otherwise ?? []).map(key => [key, this.#entries.get(key)]));
-      return { succeeded: false, found, doubtful };
+      return { succeeded: false, found, revision: String(this.#revision), doubtful };
     }
     const next = (this.#revision + 1n).toString();
     const events: ((watch: MemoryWatch) => void)[] = [];

@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline';
 import { createFelixDataplane } from '../../src/host/felix.js';
 import { createLinuxDataplane } from '../../src/host/linux.js';
+import { PortReservations } from '../../src/host/port-reservations.js';
 import type { Logger } from '../../src/log.js';
 
 /**
@@ -14,7 +15,12 @@ const log = { info: say, warn: say, error: say } as unknown as Logger;
 const options = { checkInterval: 1000 };
 const dataplane =
   process.argv[2] === 'felix' ? createFelixDataplane(options, log) : createLinuxDataplane(options, log);
-const extra: Record<string, (...args: never[]) => unknown> = { logged: () => lines };
+const reservations = new PortReservations();
+const extra: Record<string, (...args: never[]) => unknown> = {
+  logged: () => lines,
+  reserve: reservations.reserve.bind(reservations),
+  release: reservations.release.bind(reservations),
+};
 
 createInterface({ input: process.stdin }).on('line', text => {
   const { id, method, args } = JSON.parse(text) as { id: number; method: string; args: never[] };

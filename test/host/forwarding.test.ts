@@ -2,7 +2,13 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest
 import type { HostState } from '../../src/host/dataplane.js';
 import { PretendHost, endpoint, prepare, until } from './pretend-host.js';
 
-const STATE: HostState = { ownBlocks: ['10.65.0.0/26'], masqueradeFrom: [], pools: ['10.65.0.0/16'] };
+const STATE: HostState = {
+  ownBlocks: ['10.65.0.0/26'],
+  masqueradeFrom: [],
+  pools: ['10.65.0.0/16'],
+  published: [],
+  internal: [],
+};
 const PAIR = (chain: string): string[] => [
   `-A ${chain} -i cali+ -m comment --comment calico-libnetwork -j ACCEPT`,
   `-A ${chain} -o cali+ -m comment --comment calico-libnetwork -j ACCEPT`,

@@ -7,6 +7,8 @@ const STATE: HostState = {
   ownBlocks: ['10.65.0.0/26', 'fd65::/122'],
   masqueradeFrom: ['10.65.0.0/16', 'fd65::/64'],
   pools: ['10.65.0.0/16', '10.66.0.0/16', 'fd65::/64', 'fd66::/64'],
+  published: [],
+  internal: [],
 };
 
 let host: PretendHost;

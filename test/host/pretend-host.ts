@@ -15,6 +15,7 @@ import { createInterface } from 'node:readline';
 import ts from 'typescript';
 import type { EndpointWiring } from '../../src/host/dataplane.js';
 import type { LinuxDataplane } from '../../src/host/linux.js';
+import type { PortReservations } from '../../src/host/port-reservations.js';
 
 /**
  * Throw-away hosts and containers: network namespaces held by a process each, so that they vanish with it and have no
@@ -94,7 +95,7 @@ export class Namespace {
 }
 
 /** What `call` may name, with its arguments and result. */
-type Methods = LinuxDataplane & { logged(): unknown[] };
+type Methods = LinuxDataplane & Pick<PortReservations, 'reserve' | 'release'> & { logged(): unknown[] };
 
 /** A host with the dataplane running in it. */
 export class PretendHost extends Namespace {
@@ -207,7 +208,14 @@ export class PretendHost extends Namespace {
 /** An endpoint number n with 10.65.0.n and, for two addresses, fd65::n. */
 export function endpoint(n: number, addresses: readonly string[] = [`10.65.0.${n}`]): EndpointWiring {
   const mac = `02:42:0a:41:00:${n.toString(16).padStart(2, '0')}`;
-  return { hostInterface: `cali${n}`, containerInterface: `temp${n}`, mac, addresses, mtu: 1450 };
+  return {
+    hostInterface: `cali${n}`,
+    containerInterface: `temp${n}`,
+    mac,
+    addresses,
+    mtu: 1450,
+    sharesSandbox: false,
+  };
 }
 
 /** Waits until `isSo` answers true; fails after `limit` milliseconds. */
@@ -221,12 +229,12 @@ export async function until(isSo: () => Promise<boolean>, limit = 5000): Promise
 
 let built: string | undefined;
 
-/** The folder with src/host and the agent as JavaScript; made once per test file; see {@link prepare}. */
-function transpiled(): string {
+/** The folder with src/host and the agents as JavaScript; made once per test file; see {@link prepare}. */
+export function transpiled(): string {
   if (built !== undefined) return built;
   const folder = mkdtempSync(join(tmpdir(), 'host-test-'));
   const host = readdirSync(join(ROOT, 'src/host')).map(name => `src/host/${name}`);
-  for (const file of [...host, 'src/errors.ts', 'test/host/agent.ts']) {
+  for (const file of [...host, 'src/errors.ts', 'test/host/agent.ts', 'test/host/traffic.ts']) {
     const compilerOptions = {
       target: ts.ScriptTarget.ES2022,
       module: ts.ModuleKind.ESNext,

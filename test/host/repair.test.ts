@@ -6,6 +6,8 @@ const STATE: HostState = {
   ownBlocks: ['10.65.0.0/26', '10.65.9.9/32', 'fd65::/122'],
   masqueradeFrom: ['10.65.0.0/16'],
   pools: ['10.65.0.0/16'],
+  published: [],
+  internal: [],
 };
 const WEB = endpoint(1, ['10.65.0.1', 'fd65::1']);
 

@@ -159,10 +159,15 @@ describe('what the host is like', () => {
     await host.call('attach', endpoint(1));
     const found = await host.call('foreignRoutes');
     expect(found).toEqual(
-      expect.arrayContaining(['10.9.0.0/16', '198.51.100.0/24', '198.51.100.1/32', '2001:db8::/64']),
+      expect.arrayContaining([
+        { cidr: '10.9.0.0/16', onLink: false },
+        { cidr: '198.51.100.0/24', onLink: true },
+        { cidr: '198.51.100.1/32', onLink: true },
+        { cidr: '2001:db8::/64', onLink: true },
+      ]),
     );
     expect(
-      found.filter(cidr => cidr.startsWith('10.65.') || cidr.endsWith('/0') || cidr.startsWith('fe80')),
+      found.filter(({ cidr }) => cidr.startsWith('10.65.') || cidr.endsWith('/0') || cidr.startsWith('fe80')),
     ).toEqual([]);
   });
 
@@ -173,6 +178,8 @@ describe('what the host is like', () => {
       ownBlocks: ['10.65.0.0/26'],
       masqueradeFrom: ['10.65.0.0/16'],
       pools: ['10.65.0.0/16'],
+      published: [],
+      internal: [],
     });
     expect(await felix.run('ip -br link')).toContain('cali1@temp1');
     expect(await felix.run('busybox sysctl -n net.ipv4.conf.cali1.proxy_arp')).toBe('1\n');

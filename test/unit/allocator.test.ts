@@ -1,5 +1,4 @@
 import fc from 'fast-check';
-import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import { IPAM_CONFIG_KEY, resourceKey } from '../../src/datastore/keys.js';
 import {
@@ -9,100 +8,10 @@ import {
   NoAddressError,
   RequestError,
 } from '../../src/errors.js';
-import { Allocator } from '../../src/ipam/allocator.js';
-import { violations } from '../../src/ipam/block.js';
-import { formatAddress, parseAddress, parseCidr } from '../../src/ipam/cidr.js';
-import type { Address } from '../../src/ipam/cidr.js';
-import { IpamFacts } from '../../src/ipam/facts.js';
-import { parseBlock, parseHandle } from '../../src/model/block.js';
-import { formatNewPool } from '../../src/model/ip-pool.js';
 import { MemoryStore } from '../fakes/memory-store.js';
+import { addPool, audit, closeNodes, node, put } from './ipam-node.js';
 
-const log = pino({ level: 'silent' });
-const open: IpamFacts[] = [];
-afterEach(() => open.splice(0).forEach(facts => facts.close()));
-
-let next = 0;
-const holder = (node: string) => {
-  const id = (next += 1);
-  return { handle: (address: string) => `libnetwork.${node}.${id}.${address}`, secondary: { node } };
-};
-
-function cidr(text: string) {
-  const value = parseCidr(text);
-  if (!value) throw new Error(text);
-  return value;
-}
-
-function address(text: string): Address {
-  const value = parseAddress(text);
-  if (!value) throw new Error(text);
-  return value;
-}
-
-async function put(store: MemoryStore, key: string, value: string): Promise<void> {
-  const before = await store.get(key);
-  await store.transact({
-    compare: [before ? { key, is: 'revision', revision: before.revision } : { key, is: 'absent' }],
-    then: [{ put: key, value }],
-  });
-}
-
-async function addPool(store: MemoryStore, name: string, range: string, extra: object = {}): Promise<void> {
-  const text = formatNewPool(
-    { name, cidr: cidr(range), vxlanMode: 'Never', natOutgoing: true, madeForDocker: false },
-    new Date(),
-  );
-  const pool = JSON.parse(text);
-  await put(
-    store,
-    resourceKey('ippools', name),
-    JSON.stringify({ ...pool, spec: { ...pool.spec, ...extra } }),
-  );
-}
-
-async function node(store: MemoryStore, name: string) {
-  const facts = new IpamFacts(store, name, log);
-  open.push(facts);
-  await facts.ready();
-  const allocator = new Allocator(store, facts, log);
-  const any = (within?: string) =>
-    allocator
-      .assign({ family: 4, holder: holder(name), ...(within === undefined ? {} : { within: cidr(within) }) })
-      .then(formatAddress);
-  const take = (text: string) => allocator.assignAddress(address(text), holder(name));
-  const free = (text: string) => allocator.release(address(text));
-  return { facts, allocator, any, take, free };
-}
-
-/** Every address in use by block and handle; fails where the two, or a block in itself, disagree. */
-function audit(store: MemoryStore): string[] {
-  const used: string[] = [];
-  const counts = new Map<string, number>();
-  for (const [key, value] of Object.entries(store.dump())) {
-    const block = key.includes('/assignment/') ? parseBlock(value) : undefined;
-    if (!block) continue;
-    expect(violations(block)).toEqual([]);
-    block.allocations.forEach((index, ordinal) => {
-      if (index === null) return;
-      used.push(formatAddress({ family: block.cidr.family, value: block.cidr.base + BigInt(ordinal) }));
-      const handle = block.attributes[index]?.handle_id ?? '';
-      counts.set(handle, (counts.get(handle) ?? 0) + 1);
-    });
-  }
-  const handles = Object.entries(store.dump()).flatMap(([key, value]) =>
-    key.includes('/handle/')
-      ? [
-          [
-            key.split('/handle/')[1] ?? '',
-            Object.values(parseHandle(value)).reduce((a, b) => a + b, 0),
-          ] as const,
-        ]
-      : [],
-  );
-  expect(new Map(handles)).toEqual(counts);
-  return used.sort();
-}
+afterEach(closeNodes);
 
 describe('the allocator', () => {
   it('needs one round trip for an address and one for its release, once it has a block', async () => {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { loadConfig, printConfig, settingsTable } from '../../src/config.js';
+import { optionsTable } from '../../src/plugin/documented-options.js';
 
 describe('settings', () => {
   it('have defaults for everything', () => {
@@ -47,7 +48,9 @@ describe('settings', () => {
   });
 
   it('stand in the README as the code has them', () => {
-    expect(readFileSync(new URL('../../README.md', import.meta.url), 'utf8')).toContain(settingsTable());
+    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+    expect(readme).toContain(settingsTable());
+    expect(readme).toContain(optionsTable());
   });
 });
 

@@ -61,6 +61,7 @@ describe('values of Calico', () => {
       profiles: ['net1'],
       networkId: 'n1',
       labels: { foo: 'bar', 'projectcalico.org/namespace': 'evil' },
+      ports: [],
     };
     const text = formatNewEndpoint(endpoint, NOW);
     expect(JSON.parse(text)).toMatchObject({

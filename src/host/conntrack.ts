@@ -1,0 +1,151 @@
+import type { AttrStream } from 'netlink';
+import { eachAttribute, textOf } from './bytes.js';
+import { NetlinkSocket } from './netlink.js';
+import type { NetlinkRequest } from './netlink.js';
+import { withHeader } from './rtnetlink-messages.js';
+
+/** The little of ctnetlink we need (linux/netfilter/nfnetlink_conntrack.h): find flows, and forget some. */
+const NETLINK_NETFILTER = 12;
+const GET = (1 << 8) | 1;
+const DELETE = (1 << 8) | 2;
+const CTA = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 };
+const TUPLE = { ip: 1, proto: 2 };
+const IP = { source4: 1, destination4: 2, source6: 3, destination6: 4 };
+const PROTO = { number: 1, sourcePort: 2, destinationPort: 3 };
+const FILTER = { original: 1, protocol: 1 << 3, destinationPort: 1 << 5 };
+const NESTED = 0x8000;
+const FAMILIES = [2, 10];
+/** More ports than that are looked for in one dump of all flows of the protocol instead of a dump each. */
+const DUMPS = 8;
+const BATCH = 200;
+
+/** Protocols without a connection of their own, whose flows live as long as somebody sends. */
+export const PROTOCOL_NUMBERS = { udp: 17, sctp: 132 } as const;
+
+/** A flow as conntrack remembers it: where the first packet went to, and who really answers. */
+export interface Flow {
+  readonly destination: string;
+  readonly destinationPort: number;
+  readonly answers: string;
+  readonly answersPort: number;
+}
+
+/** The kernel's table of connections. */
+export class Conntrack {
+  private socket: NetlinkSocket | undefined;
+
+  /** Forgets flows of the protocol to one of the ports that `isStale`; answers how many. Throws NetlinkError. */
+  async forget(
+    protocol: keyof typeof PROTOCOL_NUMBERS,
+    ports: ReadonlySet<number>,
+    isStale: (flow: Flow) => boolean,
+  ): Promise<number> {
+    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
+    const number = PROTOCOL_NUMBERS[protocol];
+    const requests: NetlinkRequest[] = [];
+    for (const family of FAMILIES) {
+      for (const port of ports.size <= DUMPS ? ports : [undefined]) {
+        const dump = { type: GET, body: dumpBody(family, number, port), what: `list ${protocol} flows` };
+        const bodies = await this.socket.dump(dump, data => {
+          const { flow, found, remove } = decode(data);
+          // A kernel before 5.8 knows no filter and lists everything.
+          const isMeant = found === number && ports.has(flow.destinationPort) && isStale(flow);
+          return isMeant ? remove : undefined;
+        });
+        requests.push(
+          ...bodies.map(body => ({ type: DELETE, flags: 0, body, what: `forget a ${protocol} flow` })),
+        );
+      }
+    }
+    for (let start = 0; start < requests.length; start += BATCH) {
+      // One that has ended meanwhile is refused, and gone all the same.
+      await this.socket.batch(requests.slice(start, start + BATCH));
+    }
+    return requests.length;
+  }
+
+  close(): void {
+    this.socket?.close();
+    this.socket = undefined;
+  }
+}
+
+/** struct nfgenmsg: family, version, resource. */
+function header(family: number): AttrStream {
+  return withHeader(Buffer.from([family, 0, 0, 0]));
+}
+
+function dumpBody(family: number, protocol: number, port: number | undefined): AttrStream {
+  const body = header(family);
+  const proto = [attribute(PROTO.number, Buffer.from([protocol]))];
+  if (port !== undefined) proto.push(attribute(PROTO.destinationPort, Buffer.from([port >> 8, port & 0xff])));
+  const flags = Buffer.alloc(4);
+  flags.writeUInt32LE(FILTER.protocol | (port === undefined ? 0 : FILTER.destinationPort));
+  body.emit(attribute(CTA.original | NESTED, attribute(TUPLE.proto | NESTED, Buffer.concat(proto))));
+  body.emit(attribute(CTA.filter | NESTED, attribute(FILTER.original, flags)));
+  return body;
+}
+
+/** Not by the package's `push`: that loses the flag for nested attributes, which the kernel insists on here. */
+function attribute(type: number, data: Buffer): Buffer {
+  const bytes = Buffer.alloc((data.length + 4 + 3) & ~3);
+  bytes.writeUInt16LE(data.length + 4, 0);
+  bytes.writeUInt16LE(type, 2);
+  data.copy(bytes, 4);
+  return bytes;
+}
+
+/** A flow, its protocol's number, and the body of the request that forgets it. */
+function decode(data: Buffer): { flow: Flow; found: number; remove: AttrStream } {
+  const remove = header(data[0] ?? 0);
+  const [original, reply] = [new Tuple(), new Tuple()];
+  eachAttribute(data, 4, (type, start, end) => {
+    const bytes = data.subarray(start, end);
+    if (type === CTA.original) original.read(bytes);
+    else if (type === CTA.reply) reply.read(bytes);
+    const isNested = type === CTA.original;
+    // The id too: another flow may have the same ends by the time it is to be forgotten.
+    if (isNested || type === CTA.id || type === CTA.zone)
+      remove.emit(attribute(isNested ? type | NESTED : type, Buffer.from(bytes)));
+  });
+  const flow = {
+    destination: original.destination,
+    destinationPort: original.destinationPort,
+    answers: reply.source,
+    answersPort: reply.sourcePort,
+  };
+  return { flow, found: original.protocol, remove };
+}
+
+/** One direction of a flow. */
+class Tuple {
+  protocol = 0;
+  source = '';
+  destination = '';
+  sourcePort = 0;
+  destinationPort = 0;
+
+  read(data: Buffer): void {
+    eachAttribute(data, 0, (type, start, end) => {
+      const part = data.subarray(start, end);
+      if (type === TUPLE.ip) this.readAddresses(part);
+      else if (type === TUPLE.proto) this.readPorts(part);
+    });
+  }
+
+  private readAddresses(data: Buffer): void {
+    eachAttribute(data, 0, (type, start, end) => {
+      const address = data.subarray(start, end);
+      if (type === IP.source4 || type === IP.source6) this.source = textOf(address);
+      else if (type === IP.destination4 || type === IP.destination6) this.destination = textOf(address);
+    });
+  }
+
+  private readPorts(data: Buffer): void {
+    eachAttribute(data, 0, (type, start) => {
+      if (type === PROTO.number) this.protocol = data[start] ?? 0;
+      else if (type === PROTO.sourcePort) this.sourcePort = data.readUInt16BE(start);
+      else if (type === PROTO.destinationPort) this.destinationPort = data.readUInt16BE(start);
+    });
+  }
+}

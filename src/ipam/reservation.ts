@@ -1,0 +1,77 @@
+import type { AllocationAttribute } from '../model/block.js';
+import { assignAt, holderOf, reassign } from './block.js';
+import type { BlockRequest } from './block-queue.js';
+import { newRequest } from './block-requests.js';
+import type { Assignment, NoAssignment } from './block-requests.js';
+import { formatAddress, nth } from './cidr.js';
+import type { IpamFacts } from './facts.js';
+
+/**
+ * Addresses that networks keep back: `--gateway`, `--aux-address`. The same network on several hosts reserves the same
+ * address on each, so a reservation is one allocation that names all its nodes; the last one frees it. Nothing in a
+ * request tells which network it is for: a second reservation by one node must be another network's.
+ */
+
+const PREFIX = 'docker-';
+
+/** What a holder keeps the address back for ("gateway", "aux"); undefined where it is no reservation. */
+export function reservedFor(holder: AllocationAttribute): string | undefined {
+  const type = holder.secondary?.type;
+  return type?.startsWith(PREFIX) ? type.slice(PREFIX.length) : undefined;
+}
+
+/** The nodes of a reservation. */
+export function reservingNodes(holder: AllocationAttribute): string[] {
+  return (holder.secondary?.nodes ?? holder.secondary?.node ?? '').split(',').filter(name => name !== '');
+}
+
+/** The reservation without a node; undefined where nobody is left, or it is no reservation. */
+export function withoutNode(holder: AllocationAttribute, node: string): AllocationAttribute | undefined {
+  if (reservedFor(holder) === undefined) return undefined;
+  const [first, ...others] = reservingNodes(holder).filter(name => name !== node);
+  return first === undefined ? undefined : withNodes(holder, [first, ...others]);
+}
+
+/** A request for a reservation. `secondary`: what every allocation says of itself. */
+export function reserveAt(
+  facts: IpamFacts,
+  ordinal: number,
+  type: string,
+  secondary: Readonly<Record<string, string>>,
+  inDoubt: (assignment: Assignment) => void,
+): BlockRequest<Assignment | NoAssignment> {
+  const { node } = facts;
+  const request = newRequest();
+  return {
+    gone: 'gone',
+    reliesOnFacts: true,
+    plan(block) {
+      const pool = facts.poolAround(block.cidr);
+      if (!pool || pool.disabled) return { nothing: 'no pool' };
+      const address = nth(block.cidr, ordinal);
+      const handle = `libnetwork.${type}.${formatAddress(address)}`;
+      const heldBy = holderOf(block, ordinal);
+      if (heldBy) {
+        const shareable = heldBy.handle_id === handle && reservedFor(heldBy) === type;
+        if (!shareable || reservingNodes(heldBy).includes(node)) return { nothing: { heldBy } };
+        const shared = reassign(block, ordinal, withNodes(heldBy, [...reservingNodes(heldBy), node]));
+        return { block: shared, result: { address, handle, request } };
+      }
+      const holder = { handle_id: handle, secondary: { ...secondary, type: PREFIX + type, request } };
+      const assigned = assignAt(block, ordinal, withNodes(holder, [node]));
+      return { block: assigned, handle: { id: handle, by: 1 }, result: { address, handle, request } };
+    },
+    wasApplied(block) {
+      const heldBy = holderOf(block, ordinal);
+      return heldBy !== undefined && reservedFor(heldBy) === type && reservingNodes(heldBy).includes(node);
+    },
+    inDoubt({ result }) {
+      if (typeof result === 'object' && 'handle' in result) inDoubt(result);
+    },
+  };
+}
+
+/** `node` is the first, as every allocation must have one; `nodes` are all. */
+function withNodes(holder: AllocationAttribute, nodes: readonly string[]): AllocationAttribute {
+  return { ...holder, secondary: { ...holder.secondary, node: nodes[0] ?? '', nodes: nodes.join(',') } };
+}

@@ -1,0 +1,216 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { affinityKey, blockKey, IPAM_CONFIG_KEY, resourceKey } from '../../src/datastore/keys.js';
+import { DatastoreError } from '../../src/errors.js';
+import { createBlock, ownedBy } from '../../src/ipam/block.js';
+import { formatAddress } from '../../src/ipam/cidr.js';
+import { formatBlock, parseBlock } from '../../src/model/block.js';
+import { MemoryStore } from '../fakes/memory-store.js';
+import { addPool, address, audit, cidr, closeNodes, holder, node, put, remove } from './ipam-node.js';
+
+/** Each of these was a way to lose an address, share one, or hang. */
+
+let store: MemoryStore;
+beforeEach(() => {
+  store = new MemoryStore();
+});
+afterEach(() => {
+  vi.useRealTimers();
+  closeNodes();
+});
+
+describe('an address is never freed under who has it', () => {
+  it('by the undo of an earlier request of the same container', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const a = await node(store, 'a');
+    await a.take('10.0.0.1', 'other');
+    vi.useFakeTimers();
+    store.failNext('transact', new DatastoreError('lost'));
+    await expect(a.take('10.0.0.33', 'mac')).rejects.toThrow('lost');
+    await a.take('10.0.0.33', 'mac');
+    await vi.advanceTimersByTimeAsync(300_000);
+    expect(audit(store)).toEqual(['10.0.0.1', '10.0.0.33']);
+  });
+
+  it('but what a failed request did take is taken back', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const a = await node(store, 'a');
+    await a.take('10.0.0.1');
+    vi.useFakeTimers();
+    // Applied, and then the answer is lost for good.
+    store.before(async transaction => {
+      store.before(undefined);
+      await store.transact(transaction);
+      throw new DatastoreError('lost');
+    });
+    await expect(a.take('10.0.0.33')).rejects.toThrow('lost');
+    expect(audit(store)).toEqual(['10.0.0.1', '10.0.0.33']);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(audit(store)).toEqual(['10.0.0.1']);
+  });
+});
+
+describe('a pool', () => {
+  const leftOver = (range: string, ordinal = 0) => {
+    const block = createBlock(cidr(range), 'gone', new Date());
+    return formatBlock({
+      ...block,
+      affinity: null,
+      allocations: block.allocations.map((_, index) => (index === ordinal ? 0 : null)),
+      unallocated: block.unallocated.filter(free => free !== ordinal),
+      attributes: [{ handle_id: 'h' }],
+    });
+  };
+
+  it('is not made over blocks of another size, which would hold an address twice', async () => {
+    await put(store, blockKey(cidr('192.0.2.0/28')), leftOver('192.0.2.0/28'));
+    const a = await node(store, 'a');
+    await expect(a.pools.poolFor(cidr('192.0.2.0/26'))).rejects.toThrow(
+      '192.0.2.0/28, a block of another size',
+    );
+    expect((await a.pools.poolFor(cidr('192.0.2.0/26'), { blockSize: 28 })).blockSize).toBe(28);
+  });
+
+  it('is not removed while a block without owner holds an address of it', async () => {
+    const a = await node(store, 'a');
+    const pool = await a.pools.poolFor(cidr('192.0.2.0/26'));
+    await put(store, blockKey(cidr('192.0.2.0/26')), leftOver('192.0.2.0/26'));
+    expect(await a.pools.removeIfUnused(pool.name, async () => false)).toBe(false);
+    expect(a.facts.poolAround(pool.cidr)?.disabled).toBe(false);
+  });
+
+  it('is enabled again when its removal fails half-way', async () => {
+    const a = await node(store, 'a');
+    const pool = await a.pools.poolFor(cidr('192.0.2.0/26'));
+    let asked = 0;
+    const failing = async () => {
+      if ((asked += 1) === 2) throw new DatastoreError('away');
+      return false;
+    };
+    await expect(a.pools.removeIfUnused(pool.name, failing)).rejects.toThrow('away');
+    expect(a.facts.poolAround(pool.cidr)?.disabled).toBe(false);
+  });
+
+  it('for all networks is made once, whoever starts at the same time', async () => {
+    const nodes = await Promise.all(['a', 'b', 'c'].map(name => node(store, name)));
+    await Promise.all(nodes.map((each, i) => each.pools.ensureDefault(cidr(`10.${i}.0.0/16`))));
+    expect(Object.keys(store.dump()).filter(key => key.includes('/ippools/'))).toHaveLength(1);
+  });
+});
+
+describe('what others leave in etcd', () => {
+  it('an affinity without its block is claimed anew', async () => {
+    await addPool(store, 'p', '10.0.0.0/26');
+    await put(store, affinityKey('a', cidr('10.0.0.0/26')), '{"state":"confirmed","deleted":false}');
+    const a = await node(store, 'a');
+    expect(await a.any()).toBe('10.0.0.0');
+  });
+
+  it("an affinity to another's block is dropped", async () => {
+    await addPool(store, 'p', '10.0.0.0/25');
+    await put(store, affinityKey('a', cidr('10.0.0.0/26')), '{"state":"confirmed","deleted":false}');
+    await put(
+      store,
+      blockKey(cidr('10.0.0.0/26')),
+      formatBlock(createBlock(cidr('10.0.0.0/26'), 'b', new Date())),
+    );
+    const a = await node(store, 'a');
+    expect(await a.any()).toMatch(/^10\.0\.0\.(6[4-9]|[7-9]\d|1\d\d)$/);
+    expect(a.facts.confirmedBlocks()).toHaveLength(1);
+  });
+
+  it('a block that lists a used ordinal as free does not stop the node', async () => {
+    await addPool(store, 'p', '10.0.0.0/26');
+    const a = await node(store, 'a');
+    await a.any();
+    const key = blockKey(cidr('10.0.0.0/26'));
+    const block = parseBlock(store.dump()[key] ?? '');
+    if (!block) throw new Error('no block');
+    await put(store, key, formatBlock({ ...block, unallocated: [0, ...block.unallocated] }));
+    expect(await a.any()).toBe('10.0.0.1');
+  });
+
+  it('a reservation of more blocks than one can count is stepped over at once', async () => {
+    await addPool(store, 'six', 'fd80::/48');
+    const reservation = {
+      kind: 'IPReservation',
+      metadata: { name: 'r' },
+      spec: { reservedCIDRs: ['fd80::/64'] },
+    };
+    await put(store, resourceKey('ipreservations', 'r'), JSON.stringify(reservation));
+    const a = await node(store, 'a');
+    const given = await a.allocator.assign({ family: 6, holder: holder('a') });
+    expect(formatAddress(given)).toBe('fd80:0:0:1::');
+  });
+
+  it('reservations that cover blocks in pieces do not cost a block each', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const reservedCIDRs = [
+      '10.0.0.0/27',
+      '10.0.0.32/27',
+      '10.0.0.64/27',
+      '10.0.0.96/27',
+      '10.0.0.128/27',
+      '10.0.0.160/27',
+    ];
+    await put(
+      store,
+      resourceKey('ipreservations', 'r'),
+      JSON.stringify({ metadata: { name: 'r' }, spec: { reservedCIDRs } }),
+    );
+    const a = await node(store, 'a');
+    expect(await a.any()).toBe('10.0.0.192');
+    expect(a.facts.confirmedBlocks()).toHaveLength(1);
+  });
+
+  it('a namespace selector keeps a pool from Docker, which has no namespaces', async () => {
+    await addPool(store, 'p', '10.0.0.0/24', { namespaceSelector: 'has(prod)' });
+    const a = await node(store, 'a');
+    await expect(a.any()).rejects.toThrow('no IPv4 IPPool');
+  });
+});
+
+describe('while the watches are silent', () => {
+  it('a configuration that was deleted is noticed by its compare, and a release needs neither', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    await put(store, IPAM_CONFIG_KEY, '{"strict_affinity":false,"auto_allocate_blocks":true}');
+    const a = await node(store, 'a');
+    const first = await a.any();
+    store.interruptWatches();
+    await remove(store, IPAM_CONFIG_KEY);
+    const before = store.calls.transact;
+    const second = await a.any();
+    expect(store.calls.transact - before).toBe(2);
+    await remove(store, resourceKey('ippools', 'p'));
+    expect(await a.free(first)).toBe(true);
+    expect(audit(store)).toEqual([second]);
+    expect(
+      parseBlock(Object.values(store.dump()).find(value => value.includes('"allocations"')) ?? '')?.affinity,
+    ).toBe(ownedBy('a'));
+  });
+});
+
+describe('a reservation', () => {
+  it('is shared by nodes and freed by the last, but not by two networks of one node', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const [a, b] = [await node(store, 'a'), await node(store, 'b')];
+    await a.reserve('10.0.0.1');
+    await expect(a.reserve('10.0.0.1')).rejects.toThrow('reserved as gateway by a network of this host');
+    await expect(b.reserve('10.0.0.1', 'aux')).rejects.toThrow('reserved as gateway');
+    await b.reserve('10.0.0.1');
+    await expect(b.take('10.0.0.1')).rejects.toThrow('reserved as gateway');
+    expect(await a.free('10.0.0.1')).toBe(true);
+    expect(await a.free('10.0.0.1')).toBe(false);
+    expect(audit(store)).toEqual(['10.0.0.1']);
+    expect(await b.free('10.0.0.1')).toBe(true);
+    expect(audit(store)).toEqual([]);
+    expect(await b.take('10.0.0.1')).toBeUndefined();
+  });
+
+  it('of an address in use is refused', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const a = await node(store, 'a');
+    await a.take('10.0.0.1');
+    await expect(a.reserve('10.0.0.1')).rejects.toThrow('already assigned on node a');
+    expect(formatAddress(address('10.0.0.1'))).toBe('10.0.0.1');
+  });
+});
