@@ -1,0 +1,210 @@
+import { afterAll, beforeAll, describe, expect } from 'vitest';
+import { Bed } from '../bed/bed.js';
+import type { Engine } from '../bed/engines.js';
+import { ENGINES } from '../bed/engines.js';
+import type { Host } from '../bed/host.js';
+import type { Machine } from '../bed/machine.js';
+import { poll } from '../bed/poll.js';
+import type { JsonObject } from '../../src/model/json.js';
+import { isObject, objectOrEmpty, parseJson } from '../../src/model/json.js';
+import { EMBEDDED } from './datastore.js';
+
+/** A host with an engine, our daemon and an image, for one file's tests. */
+export interface Matrix {
+  readonly engine: Engine;
+  readonly bed: Bed;
+  readonly host: Host;
+}
+
+export interface MatrixOptions {
+  /** Of our daemon. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Options of dockerd. */
+  readonly dockerd?: readonly string[];
+  /** The engines one after another, for what measures time. */
+  readonly oneByOne?: boolean;
+}
+
+/** Runs tests on each engine, one host each; the engines side by side, the tests of each one after another. */
+export function onEachEngine(
+  title: string,
+  { env = {}, dockerd = [], oneByOne = false }: MatrixOptions,
+  tests: (matrix: Matrix) => void,
+): void {
+  const onEngine = (engine: Engine) => {
+    let bed: Bed | undefined;
+    beforeAll(async () => {
+      bed = await Bed.up({ engine });
+      const host = bed.host(1);
+      await host.serve(env);
+      await host.dockerd(...dockerd);
+      await host.image();
+    });
+    afterAll(() => bed?.down());
+    const up = (): Bed => {
+      if (bed === undefined) throw new Error('there is no bed');
+      return bed;
+    };
+    tests({
+      engine,
+      get bed() {
+        return up();
+      },
+      get host() {
+        return up().host(1);
+      },
+    });
+  };
+  describe.each(ENGINES)(`${title} on Docker %s`, { concurrent: !oneByOne }, engine => {
+    describe('', { concurrent: false }, () => onEngine(engine));
+  });
+}
+
+/** A command that is run in the network of a container, by programs of the host: busybox has no UDP. */
+export async function inside(host: Host, container: string): Promise<string[]> {
+  const pid = await host.docker('inspect', '--format', '{{.State.Pid}}', container);
+  expect(Number(pid), `${container} runs`).toBeGreaterThan(0);
+  return ['nsenter', '--target', pid, '--net', '--'];
+}
+
+/** Answers on TCP and UDP ports with its name and who asked. */
+const SERVER = `
+const [name, ...ports] = process.argv.slice(1);
+const say = peer => name + ' ' + String(peer).replace('::ffff:', '');
+for (const port of ports.map(Number)) {
+  require('node:net').createServer(s => s.on('error', () => {}).end(say(s.remoteAddress))).listen(port, '::');
+  for (const type of ['udp4', 'udp6']) {
+    const socket = require('node:dgram').createSocket({ type, ipv6Only: type === 'udp6' });
+    socket.on('error', () => {});
+    socket.on('message', (_, from) => socket.send(say(from.address), from.port, from.address));
+    socket.bind(port);
+  }
+}
+setTimeout(() => console.log('serving'), 100);`;
+
+const CLIENT = `
+const [protocol, host, port] = process.argv.slice(1);
+const done = text => { process.stdout.write(text || 'nobody'); process.exit(0); };
+setTimeout(() => done(''), 1000);
+let said = '';
+if (protocol === 'tcp') {
+  const socket = require('node:net').connect({ host, port: Number(port) });
+  socket.on('data', data => (said += data)).on('error', () => done('')).on('end', () => done(said));
+} else {
+  const socket = require('node:dgram').createSocket(host.includes(':') ? 'udp6' : 'udp4');
+  socket.on('message', data => done(String(data))).on('error', () => done(''));
+  socket.send('hello', Number(port), host, error => error && done(''));
+}`;
+
+/** Serves ports (TCP and UDP, both families) in a container, see {@link ask}. */
+export async function serveIn(host: Host, container: string, ...ports: number[]): Promise<void> {
+  const enter = await inside(host, container);
+  const argv = [...enter, process.execPath, '-e', SERVER, '--', container, ...ports.map(String)];
+  const server = await host.spawn(argv, { log: `server-${container}-${Date.now()}` });
+  await poll(`server in ${container}`, 10_000, () => server.output().includes('serving'));
+}
+
+/** The answer of {@link serveIn}: `<container> <address that asked>`; `nobody` where none comes within a second. */
+export async function ask(
+  machine: Pick<Machine, 'run'>,
+  protocol: 'tcp' | 'udp',
+  address: string,
+  port: number,
+  enter: readonly string[] = [],
+): Promise<string> {
+  const argv = [...enter, process.execPath, '-e', CLIENT, '--', protocol, address, String(port)];
+  return (await machine.run(argv)).stdout;
+}
+
+/** Whether a ping is answered; `as`: from this of its own addresses. */
+export async function reaches(
+  machine: Pick<Machine, 'run'>,
+  address: string,
+  enter: readonly string[] = [],
+  as?: string,
+): Promise<boolean> {
+  const source = as === undefined ? [] : ['-I', as];
+  const argv = [...enter, 'busybox', 'ping', ...source, '-c1', '-W1', address];
+  return (await machine.run(argv, { check: false })).code === 0;
+}
+
+/** What `docker inspect` or `docker network inspect` prints about one thing. */
+export async function inspected(host: Host, ...args: string[]): Promise<JsonObject> {
+  const answer = parseJson(await host.docker(...args));
+  const [first] = Array.isArray(answer) ? (answer as unknown[]) : [];
+  if (!isObject(first)) throw new Error(`docker ${args.join(' ')} printed no object`);
+  return first;
+}
+
+/** A container's endpoint in a network, as Docker shows it. */
+export async function endpointOf(host: Host, container: string, network: string): Promise<JsonObject> {
+  const { NetworkSettings: settings } = await inspected(host, 'inspect', container);
+  const endpoint = objectOrEmpty(objectOrEmpty(settings)['Networks'])[network];
+  if (!isObject(endpoint)) throw new Error(`${container} is not in ${network}`);
+  return endpoint;
+}
+
+/** A container's address in a network; IPv6 with `family` 6. */
+export async function addressIn(
+  host: Host,
+  container: string,
+  network: string,
+  family: 4 | 6 = 4,
+): Promise<string> {
+  const endpoint = await endpointOf(host, container, network);
+  const address = String(endpoint[family === 4 ? 'IPAddress' : 'GlobalIPv6Address'] ?? '');
+  expect(address, `address of ${container} in ${network}`).toMatch(family === 4 ? /^\d+\./ : /:/);
+  return address;
+}
+
+/** Lines of a command inside a container's network, without the spaces at their ends. */
+export async function linesIn(host: Host, container: string, ...argv: string[]): Promise<string[]> {
+  const { stdout } = await host.run([...(await inside(host, container)), ...argv]);
+  return stdout.split('\n').flatMap(line => line.trimEnd() || []);
+}
+
+/** Writes a key to the daemon's etcd, as calicoctl would. */
+export async function put(host: Host, key: string, value: object): Promise<void> {
+  await host.run(['etcdctl', '--endpoints', EMBEDDED, 'put', key], {
+    input: JSON.stringify(value),
+    env: { ETCDCTL_API: '3' },
+  });
+}
+
+/** Deletes a key of the daemon's etcd. */
+export async function remove(host: Host, key: string): Promise<void> {
+  await host.run(['etcdctl', '--endpoints', EMBEDDED, 'del', key], { env: { ETCDCTL_API: '3' } });
+}
+
+const POOLS = '/calico/resources/v3/projectcalico.org/ippools/';
+
+/** Makes an IPPool behind the daemon's back, and answers with its key. */
+export async function putPool(host: Host, name: string, spec: JsonObject): Promise<string> {
+  const key = POOLS + name;
+  await put(host, key, {
+    kind: 'IPPool',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: {
+      name,
+      uid: '7d0d9cd1-1f9a-4c5c-8a0c-6a7c8a6f0001',
+      creationTimestamp: '2026-01-01T00:00:00Z',
+    },
+    spec: { ipipMode: 'Never', vxlanMode: 'Never', nodeSelector: 'all()', natOutgoing: true, ...spec },
+  });
+  return key;
+}
+
+/** Removes all containers and the networks of these names. */
+export async function clear(host: Host, ...networks: string[]): Promise<void> {
+  const all = await host.docker('ps', '-aq');
+  if (all !== '') await host.docker('rm', '-f', ...all.split('\n'));
+  if (networks.length > 0) await host.docker('network', 'rm', ...networks);
+}
+
+/** Removes what a test left, so that one failure stays one: all containers, and networks that are not Docker's own. */
+export async function sweep(host: Host): Promise<void> {
+  const containers = await host.docker('ps', '-aq');
+  if (containers !== '') await host.run(['docker', 'rm', '-f', ...containers.split('\n')], { check: false });
+  const networks = await host.docker('network', 'ls', '-q', '--filter', 'type=custom');
+  if (networks !== '') await host.run(['docker', 'network', 'rm', ...networks.split('\n')], { check: false });
+}
