@@ -130,6 +130,8 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     host.changed();
     endpoints.setMissingProfiles(profileOf);
     await untilDone(ensureDefaultPools, log);
+    // Docker may have been asked before there were endpoints to put its labels on.
+    await labels?.copyAll().catch(() => undefined);
   };
   const dockerConnected = (): void => {
     void dataplane.dockerStarted();

@@ -10,6 +10,8 @@ export interface IpamOptions {
   readonly pools?: readonly string[];
   /** For a pool made on the fly, and only where it fits the one that is there. */
   readonly blockSize?: number;
+  /** A block size that only the other family can have: fine where the network has that, too. */
+  readonly otherBlockSize?: number;
   readonly natOutgoing?: boolean;
   readonly vxlanMode?: Encapsulation;
 }
@@ -78,13 +80,17 @@ function poolNames(value: string): string[] {
   return names;
 }
 
-function parseBlockSize(value: string, family: Family, subnet: Cidr | undefined): { blockSize?: number } {
+function parseBlockSize(
+  value: string,
+  family: Family,
+  subnet: Cidr | undefined,
+): { blockSize?: number; otherBlockSize?: number } {
   const size = Number(value);
   const fits = ({ min, max }: { min: number; max: number }) =>
     Number.isInteger(size) && size >= min && size <= max;
   if (!fits(BLOCK_SIZES[4]) && !fits(BLOCK_SIZES[6]))
     throw new RequestError(`--ipam-opt blockSize=${value}: must be 20 to 32 for IPv4, 116 to 128 for IPv6`);
-  if (!fits(BLOCK_SIZES[family])) return {};
+  if (!fits(BLOCK_SIZES[family])) return { otherBlockSize: size };
   if (subnet && size < subnet.length)
     throw new RequestError(
       `--ipam-opt blockSize=${value}: a block of /${size} does not fit into --subnet ${formatCidr(subnet)}`,

@@ -63,6 +63,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
       checkAddressSpaces(data);
       const ranges = data.map(subnetOf);
       const subnets = ranges.filter(range => range.length > 0 && parts.requests.isNamed(range));
+      parts.requests.checkBlockSizes(subnets);
       await networks.create({
         id: networkId,
         node: parts.node,

@@ -19,7 +19,7 @@ describe('--ipam-opt', () => {
       vxlanMode: 'CrossSubnet',
     });
     // dockerd sends the same options with the request for the other family.
-    expect(ipamOptions({ blockSize: '28' }, 6, parseCidr('fd80::/64'))).toEqual({});
+    expect(ipamOptions({ blockSize: '28' }, 6, parseCidr('fd80::/64'))).toEqual({ otherBlockSize: 28 });
     expect(ipamOptions({ blockSize: '124' }, 6, parseCidr('fd80::/64'))).toEqual({ blockSize: 124 });
     expect(ipamOptions({ 'com.docker.network.ipam.serial': 'true' }, 4, undefined)).toEqual({});
   });
