@@ -1,0 +1,260 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { isObject, objectOrEmpty, parseJson } from '../../src/model/json.js';
+import { poll } from '../bed/poll.js';
+import { CALICO, container } from './calico-host.js';
+import { dump, keys } from './datastore.js';
+import { addressIn, ask, inside, linesIn, onEachEngine, serveIn, sweep } from './matrix.js';
+
+/** Listens on a TCP and UDP port of a host as any program does. */
+const listener = (port: number) => [
+  process.execPath,
+  '-e',
+  `const die = error => { console.log('failed ' + error.code); process.exit(1); };
+  const udp = require('node:dgram').createSocket('udp4').on('error', die);
+  require('node:net').createServer().on('error', die).listen(${port}, '0.0.0.0', () =>
+    udp.bind(${port}, () => console.log('listening')));`,
+];
+
+onEachEngine('published ports', { dockerd: ['--live-restore'] }, matrix => {
+  beforeEach(async () => {
+    const six = ['--ipv6', '--subnet=fd80:1::/64'];
+    await matrix.host.docker('network', 'create', ...CALICO, '--subnet=192.0.2.0/24', ...six, 'net24');
+  });
+  afterEach(() => sweep(matrix.host));
+
+  const run = (name: string, ...args: string[]) => container(matrix.host, name, 'net24', ...args);
+  const runFails = (name: string, ...args: string[]) =>
+    matrix.host.dockerFails('run', '-d', '--name', name, '--net', 'net24', ...args, 'busybox', 'sleep', '1d');
+
+  /** Who answers on a port of the host, from each place there is: `who from where` that is not as expected. */
+  async function wrong(
+    port: number,
+    expected: string,
+    { protocol = 'tcp' as 'tcp' | 'udp', containers = [] as readonly string[], loopback = true } = {},
+  ): Promise<string[]> {
+    const { host, bed } = matrix;
+    const both = [host.address, host.address6];
+    const local = loopback ? ['127.0.0.1', ...(protocol === 'tcp' ? ['::1'] : [])] : [];
+    const places = [
+      ...both.map(address => ({ from: 'outside', machine: bed.outside, address, enter: [] as string[] })),
+      ...[...both, ...local].map(address => ({
+        from: 'host',
+        machine: host,
+        address,
+        enter: [] as string[],
+      })),
+    ];
+    for (const name of containers) {
+      const enter = await inside(host, name);
+      places.push(...both.map(address => ({ from: name, machine: host, address, enter })));
+    }
+    const said = await Promise.all(
+      places.map(async ({ from, machine, address, enter }) => {
+        const who = (await ask(machine, protocol, address, port, enter)).split(' ')[0] ?? '';
+        return { who, where: `${who} at ${address} port ${port}/${protocol} from ${from}` };
+      }),
+    );
+    return said.filter(({ who }) => who !== expected).map(({ where }) => where);
+  }
+
+  /** Nothing of a port is left: nobody answers, no rule and no endpoint names it, and a program can have it. */
+  async function expectGone(port: number): Promise<void> {
+    const { host } = matrix;
+    const table = async () => (await host.run(['nft', 'list', 'table', 'inet', 'calico_libnetwork'])).stdout;
+    await poll(`rules of port ${port} gone`, 3_000, async () => !(await table()).includes(` ${port} `));
+    expect(await wrong(port, 'nobody')).toEqual([]);
+    const named = Object.entries(await dump(host)).filter(([, value]) =>
+      value?.includes(`"hostPort":${port}`),
+    );
+    expect(named).toEqual([]);
+    const other = await host.spawn(listener(port), { log: `free-${port}-${Date.now()}` });
+    await poll('a word of the listener', 5_000, () => /listening|failed/.test(other.output()));
+    expect(other.output()).toContain('listening');
+    await other.stop('SIGKILL');
+  }
+
+  it('tcp, udp and ranges: open from everywhere, and gone after rm', async () => {
+    const { host } = matrix;
+    await run('web', '-p', '8080:80', '-p', '5353:53/udp', '-p', '9000-9002:90-92');
+    await run('peer');
+    await serveIn(host, 'web', 80, 53, 90, 91, 92);
+    const containers = ['peer', 'web'];
+    expect(await wrong(8080, 'web', { containers })).toEqual([]);
+    expect(await wrong(5353, 'web', { containers, protocol: 'udp' })).toEqual([]);
+    expect(await wrong(5353, 'nobody')).toEqual([]);
+    for (const port of [9000, 9001, 9002]) expect(await wrong(port, 'web')).toEqual([]);
+    expect(await wrong(9003, 'nobody')).toEqual([]);
+    // Who asks is seen, but for what the host has to translate.
+    expect(await ask(matrix.bed.outside, 'tcp', host.address, 8080)).toBe('web 10.99.0.1');
+    expect(await ask(host, 'tcp', host.address, 8080, await inside(host, 'peer'))).toBe(
+      `web ${await addressIn(host, 'peer', 'net24')}`,
+    );
+    await host.docker('rm', '-f', 'web');
+    for (const port of [8080, 5353, 9001]) await expectGone(port);
+  });
+
+  it('a host address', async () => {
+    const { host, bed } = matrix;
+    await run('web', '-p', '127.0.0.1:8081:80', '-p', `${host.address}:8082:80`, '-p', '[::1]:8083:80');
+    await run('six', '-p', `[${host.address6}]:8082:80`, '-p', '127.0.0.2:8081:80');
+    await serveIn(host, 'web', 80);
+    await serveIn(host, 'six', 80);
+    const who = async (address: string, port: number, machine: Parameters<typeof ask>[0] = host) =>
+      (await ask(machine, 'tcp', address, port)).split(' ')[0];
+    expect(await who('127.0.0.1', 8081)).toBe('web');
+    expect(await who('127.0.0.2', 8081)).toBe('six');
+    expect(await who(host.address, 8081)).toBe('nobody');
+    expect(await who(host.address, 8081, bed.outside)).toBe('nobody');
+    expect(await who(host.address, 8082, bed.outside)).toBe('web');
+    expect(await who(host.address6, 8082, bed.outside)).toBe('six');
+    expect(await who('127.0.0.1', 8082)).toBe('nobody');
+    expect(await who('::1', 8083)).toBe('web');
+    expect(await who(host.address6, 8083, bed.outside)).toBe('nobody');
+    await host.docker('rm', '-f', 'web', 'six');
+    for (const port of [8081, 8082, 8083]) await expectGone(port);
+  });
+
+  it('-P, and a range of which one is enough', async () => {
+    const { host } = matrix;
+    await run('web', '-P', '--expose', '80', '--expose', '53/udp');
+    await run('one', '-p', '9100-9101:80');
+    await run('two', '-p', '9100-9101:80');
+    await serveIn(host, 'web', 80, 53);
+    await serveIn(host, 'one', 80);
+    await serveIn(host, 'two', 80);
+    expect(await runFails('three', '-p', '9100-9101:80')).toMatch(/9100-9101/);
+    await host.docker('rm', 'three');
+    expect(await wrong(9100, 'one')).toEqual([]);
+    expect(await wrong(9101, 'two')).toEqual([]);
+    const address = await addressIn(host, 'web', 'net24');
+    const endpoint = Object.entries(await dump(host)).find(
+      ([key, value]) => key.includes('/workloadendpoints/') && value?.includes(`"${address}/32"`),
+    );
+    const ports = objectOrEmpty(objectOrEmpty(parseJson(endpoint?.[1] ?? ''))['spec'])['ports'];
+    const found = (Array.isArray(ports) ? (ports as unknown[]) : []).filter(isObject);
+    // One number for both families.
+    const numbers = (protocol: string) => [
+      ...new Set(found.filter(port => port['protocol'] === protocol).map(port => Number(port['hostPort']))),
+    ];
+    expect(numbers('TCP')).toHaveLength(1);
+    expect(await wrong(numbers('TCP')[0] ?? 0, 'web')).toEqual([]);
+    expect(await wrong(numbers('UDP')[0] ?? 0, 'web', { protocol: 'udp' })).toEqual([]);
+    await host.docker('rm', '-f', 'web');
+    await expectGone(numbers('TCP')[0] ?? 0);
+  });
+
+  it('gone after docker kill, open after docker start', async () => {
+    const { host } = matrix;
+    await run('web', '-p', '8080:80');
+    await host.docker('kill', 'web');
+    await expectGone(8080);
+    await host.docker('start', 'web');
+    await serveIn(host, 'web', 80);
+    expect(await wrong(8080, 'web')).toEqual([]);
+  });
+
+  it.each(['SIGTERM', 'SIGKILL'] as const)(
+    'open over a live restore after %s, and gone after rm',
+    async signal => {
+      const { host } = matrix;
+      await run('web', '-p', '8080:80');
+      await serveIn(host, 'web', 80);
+      await host.killDockerd(signal);
+      expect(await wrong(8080, 'web')).toEqual([]);
+      await host.dockerd('--live-restore');
+      expect(await wrong(8080, 'web', { containers: ['web'] })).toEqual([]);
+      expect(await runFails('second', '-p', '8080:80')).toContain('8080');
+      await host.docker('rm', '-f', 'web');
+      await expectGone(8080);
+    },
+  );
+
+  it('two containers, or a container and a program, do not get one port', async () => {
+    const { host } = matrix;
+    await run('web', '-p', '8080:80', '-p', '5353:53/udp');
+    await serveIn(host, 'web', 80, 53);
+    const before = await keys(host);
+    for (const args of [
+      ['-p', '8080:80'],
+      ['-p', '5353:53/udp'],
+      ['-p', '127.0.0.1:8080:80'],
+      ['-p', '8088:80', '-p', '8080:81'],
+    ]) {
+      const text = await runFails('second', ...args);
+      expect(text).toMatch(/(8080\/tcp|5353\/udp).*in use/);
+      await host.docker('rm', 'second');
+      expect(await keys(host)).toEqual(before);
+    }
+    await expectGone(8088);
+    expect(await wrong(8080, 'web')).toEqual([]);
+    // The other protocol is another port.
+    await run('fits', '-p', '8080:80/udp');
+    // A program of the host first, then a container; and a container first.
+    const program = await host.spawn(listener(8090), { log: 'program' });
+    await poll('program', 5_000, () => program.output().includes('listening'));
+    expect(await runFails('second', '-p', '8090:80')).toMatch(/8090\/tcp.*in use/);
+    await host.docker('rm', 'second');
+    await program.stop('SIGKILL');
+    await run('second', '-p', '8090:80');
+    const late = await host.spawn(listener(8090), { log: 'late' });
+    await poll('late', 5_000, () => late.ended);
+    expect(late.output()).toContain('EADDRINUSE');
+    // Docker's own, on a bridge, in both orders.
+    expect(
+      await host.dockerFails('run', '-d', '--name', 'bridged', '-p', '8080:80', 'busybox', 'true'),
+    ).toMatch(/8080/);
+    await host.docker('rm', '-f', 'bridged');
+    await container(host, 'bridged', 'bridge', '-p', '8091:80');
+    expect(await runFails('third', '-p', '8091:80')).toMatch(/8091\/tcp.*in use/);
+    await host.docker('rm', '-f', 'third', 'bridged');
+    await run('third', '-p', '8091:80');
+    await host.docker('rm', '-f', 'web', 'fits', 'second', 'third');
+    expect(await keys(host, '/workloadendpoints/')).toEqual([]);
+  });
+
+  it.each(['SIGTERM', 'SIGKILL'] as const)('kept and exclusive over a %s of the daemon', async signal => {
+    const { host } = matrix;
+    await run('web', '-p', '8080:80', '-p', '5353:53/udp');
+    await serveIn(host, 'web', 80, 53);
+    await host.stopServe(signal);
+    // The way by ::1 is through the daemon itself.
+    expect((await wrong(8080, 'web')).filter(place => !place.includes(' ::1 '))).toEqual([]);
+    await host.serve();
+    await poll(
+      'the port again',
+      5_000,
+      async () => (await wrong(8080, 'web', { containers: ['web'] })).length === 0,
+    );
+    expect(await wrong(5353, 'web', { protocol: 'udp' })).toEqual([]);
+    expect(await runFails('second', '-p', '8080:80')).toMatch(/8080\/tcp.*in use/);
+    const late = await host.spawn(listener(8080), { log: `late-${signal}` });
+    await poll('late', 5_000, () => /listening|failed/.test(late.output()));
+    expect(late.output()).toContain('EADDRINUSE');
+    await host.docker('rm', '-f', 'web', 'second');
+    await expectGone(8080);
+  });
+
+  it.each(['aaa', 'zzz'])('of a container on calico and the bridge %s', async bridge => {
+    const { host, bed } = matrix;
+    await host.docker('network', 'create', bridge);
+    await run('web', '-p', '8080:80');
+    const open = async () => {
+      await serveIn(host, 'web', 80);
+      return (await ask(bed.outside, 'tcp', host.address, 8080)).split(' ')[0];
+    };
+    const first = await open();
+    await host.docker('network', 'connect', bridge, 'web');
+    const routes = await linesIn(host, 'web', 'ip', 'route', 'show', 'default');
+    expect(routes).toHaveLength(1);
+    expect([first, (await ask(bed.outside, 'tcp', host.address, 8080)).split(' ')[0]]).toEqual([
+      'web',
+      'web',
+    ]);
+    await host.docker('restart', '-t', '0', 'web');
+    expect(await open()).toBe('web');
+    await host.docker('network', 'disconnect', bridge, 'web');
+    expect((await ask(bed.outside, 'tcp', host.address, 8080)).split(' ')[0]).toBe('web');
+    await host.docker('rm', '-f', 'web');
+    await expectGone(8080);
+  });
+});
