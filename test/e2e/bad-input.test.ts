@@ -64,12 +64,12 @@ const REFUSED: readonly (readonly [string, readonly string[], RegExp])[] = [
   ],
   [
     'gateway and aux address of a network refused at last',
-    [SUBNET, '--gateway=198.51.100.1', '--aux-address=a=198.51.100.9', '-o', 'mtu=67'],
+    ['--subnet=198.18.1.0/24', '--gateway=198.18.1.1', '--aux-address=a=198.18.1.9', '-o', 'mtu=67'],
     /mtu=67/,
   ],
   [
     'a gateway, and an IPv6 subnet that cannot be',
-    [SUBNET, '--gateway=198.51.100.1', '--ipv6', '--subnet=fd80::/16'],
+    ['--subnet=198.18.2.0/24', '--gateway=198.18.2.1', '--ipv6', '--subnet=fd80::/16'],
     /fd80::\/16/,
   ],
 ];
@@ -137,7 +137,8 @@ onEachEngine('bad input', {}, matrix => {
   });
 
   it.each(REFUSED_BY_API)('%s, by the API', async (_name, config, reason) => {
-    const IPAM = { Driver: 'calico-ipam', Config: [{ Subnet: '198.51.100.0/24', ...config }] };
+    // A part of the default pool: Docker 20.10 gives a pool made on the fly not back where an address is refused.
+    const IPAM = { Driver: 'calico-ipam', Config: [{ Subnet: '192.168.99.0/24', ...config }] };
     const answer = await post(matrix.host, '/networks/create', { Name: 'refused', Driver: 'calico', IPAM });
     await check(answer.text, reason);
     expect(answer.status).toBeGreaterThanOrEqual(400);
