@@ -18,6 +18,7 @@ import { choosePool } from './ipam/default-pool.js';
 import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
 import { KeyedLock } from './keyed-lock.js';
+import { NetworkCreations } from './plugin/creations.js';
 import { Endpoints } from './plugin/endpoints.js';
 import { ipamDriver } from './plugin/ipam-driver.js';
 import { Joiner } from './plugin/joiner.js';
@@ -90,6 +91,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   };
   const labels = config.labelEndpoints ? new ContainerLabels(engine, endpoints, logOf('labels')) : undefined;
   const requests = new PoolRequests();
+  const creations = new NetworkCreations();
   const ensureDefaultPools = () => defaultPools(config, facts, pools, dataplane);
   const ipam = ipamDriver({
     allocator: new Allocator(store, facts, config.scope === 'global', logOf('ipam')),
@@ -106,6 +108,10 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
       await dataplane.detach(gone.interfaceName);
     },
     furtherRanges: subnet => networks.furtherRanges(subnet),
+    creations,
+    hasNetwork: subnet => networks.hasSubnet(subnet),
+    hasEndpoint: address => endpoints.own().some(({ addresses }) => addresses.includes(address)),
+    log: logOf('ipam'),
   });
   const network = networkDriver({
     node,
@@ -116,6 +122,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     joiner,
     ports,
     requests,
+    creations,
     perEndpoint: new KeyedLock(),
     profileOf,
   });

@@ -68,11 +68,6 @@ export interface HostState {
 
 export interface Dataplane {
   /**
-   * Makes the veth pair of an endpoint that will be attached soon, without its routes: an address may still turn out to
-   * be another's. Optional, and undone by `detach`. Throws HostError.
-   */
-  prepare(wiring: EndpointWiring): Promise<void>;
-  /**
    * Makes the veth pair with both ends in the host's namespace, sysctls and routes. An existing pair whose
    * container end is still here is used again, any other leftover of that name is replaced. Throws HostError.
    */

@@ -33,10 +33,6 @@ export class FelixDataplane implements Dataplane {
     this.prefix = options.interfacePrefix ?? 'cali';
   }
 
-  async prepare(wiring: EndpointWiring): Promise<void> {
-    await this.veths.ensure(wiring);
-  }
-
   async attach(wiring: EndpointWiring): Promise<void> {
     await this.veths.ensure(wiring);
   }

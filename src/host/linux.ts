@@ -10,7 +10,6 @@ import { NatTable } from './nft.js';
 import { LinkReaper } from './reaper.js';
 import { HostRoutes } from './routes.js';
 import { RtNetlink } from './rtnetlink.js';
-import type { Link } from './rtnetlink-messages.js';
 import { StaleFlows } from './stale-flows.js';
 import { turnOnForwarding4, turnOnForwarding6 } from './sysctl.js';
 import { Veths, hasIpv6 } from './veth.js';
@@ -59,8 +58,6 @@ export class LinuxDataplane implements Dataplane {
   private readonly checkInterval: number;
   private readonly due = new Map<Part, NodeJS.Timeout>();
   private readonly complaints = new Map<Part, string>();
-  /** Pairs that were made before they are attached, by host interface. */
-  private readonly prepared = new Map<string, { index: number; wiring: string }>();
   private watches: Watch[] | undefined;
   private timer: NodeJS.Timeout | undefined;
   private isApplied = false;
@@ -85,7 +82,10 @@ export class LinuxDataplane implements Dataplane {
    * policy to DROP by then or never will, and it does so only where it turns forwarding on itself.
    */
   async attach(wiring: EndpointWiring): Promise<void> {
-    const link = (await this.takePrepared(wiring)) ?? (await this.makeVeth(wiring));
+    this.watch();
+    if (turnOnForwarding4()) this.log.info('turned net.ipv4.ip_forward on');
+    if (hasIpv6(wiring) && turnOnForwarding6()) this.log.info('turned net.ipv6.conf.all.forwarding on');
+    const link = await this.veths.ensure(wiring);
     try {
       await this.addresses.add(link, wiring);
       await this.routes.addEndpoint(link, wiring);
@@ -96,34 +96,12 @@ export class LinuxDataplane implements Dataplane {
     }
   }
 
-  async prepare(wiring: EndpointWiring): Promise<void> {
-    const { index } = await this.makeVeth(wiring);
-    this.prepared.set(wiring.hostInterface, { index, wiring: JSON.stringify(wiring) });
-  }
-
-  private makeVeth(wiring: EndpointWiring): Promise<Link> {
-    this.watch();
-    if (turnOnForwarding4()) this.log.info('turned net.ipv4.ip_forward on');
-    if (hasIpv6(wiring) && turnOnForwarding6()) this.log.info('turned net.ipv6.conf.all.forwarding on');
-    return this.veths.ensure(wiring);
-  }
-
-  /** The pair that `prepare` made, if it is there still and as wanted. */
-  private async takePrepared(wiring: EndpointWiring): Promise<Link | undefined> {
-    const prepared = this.prepared.get(wiring.hostInterface);
-    this.prepared.delete(wiring.hostInterface);
-    if (prepared?.wiring !== JSON.stringify(wiring)) return undefined;
-    const link = await this.netlink.link(wiring.hostInterface);
-    return link?.index === prepared.index ? link : undefined;
-  }
-
   /**
    * Resolves when the routes are gone; the interface follows within some 20 ms, on a thread of its own. The same
    * name may be attached at once: that waits. A deletion that fails is logged, and made up for by the next detach or
    * attach of the name.
    */
   async detach(hostInterface: string): Promise<void> {
-    this.prepared.delete(hostInterface);
     if (this.reaper.isDeleting(hostInterface)) return;
     this.addresses.forget(hostInterface);
     if (!(await this.routes.removeEndpoint(hostInterface))) return;

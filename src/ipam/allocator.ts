@@ -103,17 +103,32 @@ export class Allocator {
    * else (free, another node's, in no block) changes nothing and answers false.
    */
   async release(address: Address): Promise<boolean> {
-    await this.facts.ready();
-    const cidr = await this.blocks.around(address);
-    if (!cidr) return false;
     const { node } = this.facts;
     const isOurs = (holder: AllocationAttribute, block: Block): boolean => {
       if (reservedFor(holder) !== undefined) return this.isGlobal || reservingNodes(holder).includes(node);
       const owner = holder.secondary?.node;
       return owner === undefined ? block.affinity === ownedBy(node) : owner === node;
     };
-    const by = this.isGlobal ? undefined : node;
-    return this.blocks.queue(cidr).submit(releaseIn(this.facts, ordinalOf(cidr, address), isOurs, by));
+    return this.releaseWhere(address, isOurs, this.isGlobal ? undefined : node);
+  }
+
+  /** Frees an address if it is held under just this handle. Answers whether it was; one round trip. */
+  async releaseHandle(address: Address, handle: string): Promise<boolean> {
+    return this.releaseWhere(address, holder => holder.handle_id === handle, undefined);
+  }
+
+  /** `node`: of a reservation that other nodes share, only its part goes. */
+  private async releaseWhere(
+    address: Address,
+    isIt: (holder: AllocationAttribute, block: Block, ordinal: number) => boolean,
+    node: string | undefined,
+  ): Promise<boolean> {
+    await this.facts.ready();
+    const cidr = await this.blocks.around(address);
+    if (!cidr) return false;
+    const ordinal = ordinalOf(cidr, address);
+    const request = releaseIn(this.facts, ordinal, (holder, block) => isIt(holder, block, ordinal), node);
+    return this.blocks.queue(cidr).submit(request);
   }
 
   private async take(
@@ -291,13 +306,11 @@ export class Allocator {
       for (const delay of UNDO_DELAYS) {
         await new Promise(resolve => setTimeout(resolve, delay).unref());
         try {
-          const cidr = await this.blocks.around(address);
-          if (!cidr) return;
-          const ordinal = ordinalOf(cidr, address);
-          const isThis = (_holder: AllocationAttribute, block: Block) => isHeldBy(block, ordinal, assignment);
-          const undone = await this.blocks
-            .queue(cidr)
-            .submit(releaseIn(this.facts, ordinal, isThis, undefined));
+          const undone = await this.releaseWhere(
+            address,
+            (_holder, block, ordinal) => isHeldBy(block, ordinal, assignment),
+            undefined,
+          );
           if (undone)
             this.log.info(
               { address: formatAddress(address), handle },

@@ -50,11 +50,6 @@ export class Endpoints {
     return this.all().filter(endpoint => endpoint.node === this.node);
   }
 
-  /** True where the mirror has an endpoint of this node. */
-  isKnown(endpointId: string): boolean {
-    return this.mirror.get(this.key(endpointId)) !== undefined;
-  }
-
   /** No round trip where the mirror has it, else one. */
   async get(endpointId: string): Promise<WorkloadEndpoint | undefined> {
     const key = this.key(endpointId);

@@ -2,12 +2,14 @@ import { RequestError } from '../errors.js';
 import type { Dataplane } from '../host/dataplane.js';
 import { goTime } from '../ipam/block.js';
 import { formatCidr, hasHostBits, parseAddress, parseCidr } from '../ipam/cidr.js';
-import type { Cidr } from '../ipam/cidr.js';
+import type { Address, Cidr } from '../ipam/cidr.js';
 import type { KeyedLock } from '../keyed-lock.js';
+import { objectOrEmpty } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import type { NetworkRecord } from '../model/network-record.js';
 import { hostInterfaceOf } from '../model/workload-endpoint.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
+import type { NetworkCreations } from './creations.js';
 import type { Endpoints } from './endpoints.js';
 import { id, mac, object, objects, requiredText, text } from './fields.js';
 import { checkEndpointOptions } from './endpoint-options.js';
@@ -27,6 +29,7 @@ export interface NetworkDriverParts {
   readonly joiner: Joiner;
   readonly ports: PortPublisher;
   readonly requests: PoolRequests;
+  readonly creations: NetworkCreations;
   /** One call at a time per endpoint. */
   readonly perEndpoint: KeyedLock;
   /** The profile of a network's endpoints: its name, if Docker has told it by now, or what `-o profile` says. */
@@ -76,6 +79,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
         options,
         rest: {},
       });
+      for (const subnet of subnets) parts.creations.created(subnet, reservedOf(data));
       parts.requests.settled(ranges.filter(range => !subnets.includes(range)).map(({ family }) => family));
       return {};
     },
@@ -86,7 +90,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
       return {};
     },
 
-    /** One round trip, and meanwhile the veth. */
+    /** One round trip. */
     'NetworkDriver.CreateEndpoint': serialised(async (endpointId, body) => {
       const network = await knownNetwork(networks, body);
       checkEndpointOptions(object(body, 'Options'));
@@ -115,18 +119,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
         labels: {},
         ports: [],
       };
-      const [written, wired] = await Promise.allSettled([
-        endpoints.create(endpoint),
-        // Not for one that is there, as when a call is repeated: its veth may be in use.
-        endpoints.isKnown(endpointId) ? undefined : joiner.prepare(endpoint, network),
-      ]);
-      const failed = written.status === 'rejected' || wired.status === 'rejected';
-      if (failed && !endpoints.isKnown(endpointId)) await dataplane.detach(endpoint.interfaceName);
-      if (written.status === 'rejected') throw written.reason;
-      if (wired.status === 'rejected') {
-        await Promise.all([dataplane.detach(endpoint.interfaceName), endpoints.remove(endpointId)]);
-        throw wired.reason;
-      }
+      await endpoints.create(endpoint);
       // The name may have come while the endpoint was being written.
       if (profile === undefined) endpoints.setMissingProfiles(parts.profileOf);
       // Only what the request left open may be filled in, and it left nothing.
@@ -196,6 +189,12 @@ function subnetOf(data: JsonObject): Cidr {
   const cidr = parseCidr(pool);
   if (!cidr || hasHostBits(pool)) throw new RequestError(`Pool "${pool}" is no CIDR`);
   return cidr;
+}
+
+/** The gateways and auxiliary addresses of CreateNetwork's pools. */
+function reservedOf(data: readonly JsonObject[]): Address[] {
+  const texts = data.flatMap(pool => [pool.Gateway, ...Object.values(objectOrEmpty(pool.AuxAddresses))]);
+  return texts.flatMap(value => parseAddress(String(value).split('/')[0] ?? '') ?? []);
 }
 
 function addressOf(wanted: JsonObject, field: string): string | undefined {

@@ -96,6 +96,14 @@ export class Networks {
     throw new ConflictError('the IPPools of the network are being changed by too many at once: try again');
   }
 
+  /** True where a network of this host has the subnet. */
+  hasSubnet(subnet: Cidr): boolean {
+    const text = formatCidr(subnet);
+    return [...this.mirror.values()].some(
+      record => this.concerns(record) && record.subnets.some(({ cidr }) => cidr === text),
+    );
+  }
+
   /**
    * The ranges that follow a subnet in the network that begins with it: RequestAddress names only the first, and
    * Docker does not hear from us that it is full.

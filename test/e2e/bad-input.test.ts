@@ -56,6 +56,11 @@ const REFUSED: readonly (readonly [string, readonly string[], RegExp])[] = [
   ['an IPv6 range on IPv4', [SUBNET, '--ip-range=fd80:1::/120'], /fd80:1::\/120/],
   ['an ip-range without subnet', ['--ip-range=198.51.100.0/28'], /ip-range|subnet/],
   ['two that overlap', [SUBNET, '--subnet=198.51.100.0/25'], /overlap/],
+  [
+    'gateway and aux the same',
+    [SUBNET, '--gateway=198.51.100.1', '--aux-address=a=198.51.100.1'],
+    /198\.51\.100\.1/,
+  ],
   // Docker gives back neither gateway nor aux addresses where something after them is refused.
   [
     'a gateway, and IPv6 that there is none of',
@@ -137,8 +142,7 @@ onEachEngine('bad input', {}, matrix => {
   });
 
   it.each(REFUSED_BY_API)('%s, by the API', async (_name, config, reason) => {
-    // A part of the default pool: Docker 20.10 gives a pool made on the fly not back where an address is refused.
-    const IPAM = { Driver: 'calico-ipam', Config: [{ Subnet: '192.168.99.0/24', ...config }] };
+    const IPAM = { Driver: 'calico-ipam', Config: [{ Subnet: '198.51.100.0/24', ...config }] };
     const answer = await post(matrix.host, '/networks/create', { Name: 'refused', Driver: 'calico', IPAM });
     await check(answer.text, reason);
     expect(answer.status).toBeGreaterThanOrEqual(400);

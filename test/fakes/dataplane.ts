@@ -3,27 +3,19 @@ import type { Dataplane, EndpointWiring, ForeignRoute, HostState } from '../../s
 /** A dataplane that only remembers what it was told. */
 export class FakeDataplane implements Dataplane {
   readonly attached = new Map<string, EndpointWiring>();
-  /** Veths without routes. */
-  readonly prepared = new Set<string>();
   state: HostState | undefined;
   routes: ForeignRoute[] = [];
   /** The next attach fails with it. */
   failure: Error | undefined;
 
-  async prepare(wiring: EndpointWiring): Promise<void> {
-    this.prepared.add(wiring.hostInterface);
-  }
-
   async attach(wiring: EndpointWiring): Promise<void> {
     const { failure } = this;
     this.failure = undefined;
     if (failure) throw failure;
-    this.prepared.delete(wiring.hostInterface);
     this.attached.set(wiring.hostInterface, wiring);
   }
   async detach(hostInterface: string): Promise<void> {
     this.attached.delete(hostInterface);
-    this.prepared.delete(hostInterface);
   }
   async repair(): Promise<readonly string[]> {
     return [];
