@@ -1,6 +1,9 @@
 import type { Logger } from 'pino';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
+import { Observer } from './agent/observe.js';
+import { Reconciler } from './agent/reconciler.js';
+import { carryOut } from './agent/repairs.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
 import { withDeadline } from './deadline.js';
@@ -19,6 +22,7 @@ import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
 import { KeyedLock } from './keyed-lock.js';
 import { NetworkCreations } from './plugin/creations.js';
+import { removeEndpoint } from './plugin/endpoint-removal.js';
 import { Endpoints } from './plugin/endpoints.js';
 import { ipamDriver } from './plugin/ipam-driver.js';
 import { Joiner } from './plugin/joiner.js';
@@ -26,6 +30,7 @@ import { networkDriver } from './plugin/network-driver.js';
 import { Networks } from './plugin/networks.js';
 import { PoolRequests } from './plugin/pool-requests.js';
 import { PortPublisher } from './plugin/port-publisher.js';
+import { SaidGone } from './plugin/said-gone.js';
 import type { Methods } from './plugin/protocol.js';
 
 /** Milliseconds between tries to make the default pools. */
@@ -46,7 +51,8 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   const node = config.nodeName;
   const facts = new IpamFacts(store, node, logOf('facts'));
   const pools = new PoolLifecycle(store, facts, config, () => dataplane.foreignRoutes(), logOf('pools'));
-  const networks = new Networks(store, facts, pools, config.scope === 'global', logOf('networks'));
+  const isGlobal = config.scope === 'global';
+  const networks = new Networks(store, facts, pools, isGlobal, logOf('networks'));
   const endpoints = new Endpoints(store, node, config, logOf('endpoints'));
   const stateNow = () =>
     hostState({
@@ -91,10 +97,13 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   };
   const labels = config.labelEndpoints ? new ContainerLabels(engine, endpoints, logOf('labels')) : undefined;
   const requests = new PoolRequests();
+  const saidGone = new SaidGone();
   const creations = new NetworkCreations();
   const ensureDefaultPools = () => defaultPools(config, facts, pools, dataplane);
+  const allocator = new Allocator(store, facts, isGlobal, logOf('ipam'));
+  const removal = { endpoints, dataplane, joiner, ports, perEndpoint: new KeyedLock() };
   const ipam = ipamDriver({
-    allocator: new Allocator(store, facts, config.scope === 'global', logOf('ipam')),
+    allocator,
     facts,
     pools,
     requests,
@@ -102,35 +111,56 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     isNeeded: pool => networks.isNeeded(pool),
     addressGone: async address => {
       const gone = await endpoints.dropAddress(address);
-      if (!gone) return;
-      joiner.leave(gone.endpointId);
-      await ports.forget(gone.endpointId);
-      await dataplane.detach(gone.interfaceName);
+      if (gone) await removeEndpoint(removal, gone.endpointId);
     },
     furtherRanges: subnet => networks.furtherRanges(subnet),
     creations,
+    saidGone,
     hasNetwork: subnet => networks.hasSubnet(subnet),
     hasEndpoint: address => endpoints.own().some(({ addresses }) => addresses.includes(address)),
     log: logOf('ipam'),
   });
   const network = networkDriver({
+    ...removal,
     node,
     scope: config.scope,
     networks,
-    endpoints,
-    dataplane,
-    joiner,
-    ports,
     requests,
     creations,
-    perEndpoint: new KeyedLock(),
+    saidGone,
     profileOf,
+  });
+  const observer = new Observer({
+    store,
+    engine,
+    facts,
+    networks,
+    endpoints,
+    allocator,
+    dataplane,
+    saidGone,
+    isGlobal,
+  });
+  const repairs = { ...removal, node, allocator, networks, pools, profileOf };
+  const repairWires = async () =>
+    dataplane.repair(await joiner.restore(endpoints.own(), id => networks.known(id)));
+  const reconciler = new Reconciler({
+    observe: async () => {
+      await repairWires();
+      return observer.observe();
+    },
+    carryOut: (repair, observed) => carryOut(repairs, repair, observed),
+    dryRun: config.reconcile === 'report',
+    interval: config.reconcileInterval,
+    grace: config.gcGrace,
+    now: () => performance.now(),
+    log: logOf('reconciler'),
   });
 
   const whenDatastoreAnswers = async (): Promise<void> => {
     await Promise.all([facts.whenRead(), networks.ready, endpoints.ready]);
     for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
-    const repaired = await dataplane.repair(await joiner.restore(endpoints.own(), id => networks.known(id)));
+    const repaired = await repairWires();
     if (repaired.length > 0)
       log.info({ repaired }, 'put back what endpoints had lost while the daemon was away');
     await ports.restore(endpoints.own());
@@ -139,9 +169,11 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     await untilDone(ensureDefaultPools, log);
     // Docker may have been asked before there were endpoints to put its labels on.
     await labels?.copyAll().catch(() => undefined);
+    reconciler.happened();
   };
   const dockerConnected = (): void => {
     void dataplane.dockerStarted();
+    reconciler.dockerConnected();
     engine
       .networks()
       .then(found => names.learnAll(found))
@@ -152,13 +184,18 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     if (action === 'create') names.learn(id, attributes.name ?? '');
     if (action === 'destroy') names.forget(id);
     if (action === 'connect' && networks.known(id)) labels?.connected(attributes.container ?? '', id);
+    else reconciler.happened();
   };
   let unfollow = (): void => undefined;
 
   return {
     methods: { network, ipam },
     start() {
-      unfollow = followDocker(engine, { connected: dockerConnected, event: dockerSaid }, logOf('docker'));
+      unfollow = followDocker(
+        engine,
+        { connected: dockerConnected, lost: () => reconciler.dockerLost(), event: dockerSaid },
+        logOf('docker'),
+      );
       whenDatastoreAnswers().catch((error: unknown) =>
         log.error({ reason: reason(error) }, 'start is incomplete'),
       );
@@ -166,6 +203,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     stop() {
       unfollow();
       host.stop();
+      reconciler.stop();
       for (const part of [facts, networks, endpoints, reservations]) part.close();
     },
   };

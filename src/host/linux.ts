@@ -1,7 +1,14 @@
 import type { Logger } from '../log.js';
 import { HostError, reason } from '../errors.js';
 import { Conntrack } from './conntrack.js';
-import type { Dataplane, EndpointWiring, ForeignRoute, HostState, PublishedPort } from './dataplane.js';
+import type {
+  Dataplane,
+  EndpointWiring,
+  ForeignRoute,
+  HostInterface,
+  HostState,
+  PublishedPort,
+} from './dataplane.js';
 import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
 import { Forwarding } from './forwarding.js';
 import { HostAddresses } from './host-addresses.js';
@@ -12,7 +19,7 @@ import { HostRoutes } from './routes.js';
 import { RtNetlink } from './rtnetlink.js';
 import { StaleFlows } from './stale-flows.js';
 import { turnOnForwarding4, turnOnForwarding6 } from './sysctl.js';
-import { Veths, hasIpv6 } from './veth.js';
+import { Veths, hasIpv6, hostInterfaces } from './veth.js';
 import { watchNftables, watchRoutes } from './watch.js';
 import type { Watch } from './watch.js';
 
@@ -120,7 +127,7 @@ export class LinuxDataplane implements Dataplane {
         if (link === undefined || this.reaper.isDeleting(link.name)) continue;
         this.routes.remember(link, wiring);
         this.addresses.remember(link, wiring);
-        settings.push(...this.veths.repair(wiring));
+        settings.push(...(await this.veths.repair(link, wiring)));
         // Reading a dozen settings takes 0.1 ms; with hundreds of endpoints others need a turn in between.
         await new Promise(resolve => setImmediate(resolve));
       }
@@ -153,10 +160,8 @@ export class LinuxDataplane implements Dataplane {
     if (this.isApplied) await this.check('forwarding');
   }
 
-  /** Names of the host interfaces of endpoints, known or not, without those being deleted: to find leftovers. */
-  async hostInterfaces(): Promise<string[]> {
-    const names = (await hostLinks(this.netlink, this.prefix)).map(link => link.name);
-    return names.filter(name => !this.reaper.isDeleting(name));
+  hostInterfaces(): Promise<readonly HostInterface[]> {
+    return hostInterfaces(this.netlink, this.reaper);
   }
 
   async defaultMtu(): Promise<number> {

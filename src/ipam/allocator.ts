@@ -7,7 +7,7 @@ import { KeyedLock } from '../keyed-lock.js';
 import type { AllocationAttribute, Block } from '../model/block.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { assignmentError } from './assignment-error.js';
-import { nextFree, ownedBy } from './block.js';
+import { holderOf, nextFree, ownedBy } from './block.js';
 import type { BlockRequest } from './block-queue.js';
 import { assignNextIn, assignTo, isHeldBy, releaseIn } from './block-requests.js';
 import type { Assignment, Holder, NoAssignment } from './block-requests.js';
@@ -112,9 +112,32 @@ export class Allocator {
     return this.releaseWhere(address, isOurs, this.isGlobal ? undefined : node);
   }
 
-  /** Frees an address if it is held under just this handle. Answers whether it was; one round trip. */
-  async releaseHandle(address: Address, handle: string): Promise<boolean> {
-    return this.releaseWhere(address, holder => holder.handle_id === handle, undefined);
+  /**
+   * Frees an address if it is held under just this handle, and where a revision is given, if the handle still is that
+   * one: of just one allocation. Answers whether it was; one round trip.
+   */
+  async releaseHandle(address: Address, handle: string, revision?: string): Promise<boolean> {
+    const isIt = (holder: AllocationAttribute) => holder.handle_id === handle;
+    const only = revision === undefined ? {} : { handle: { id: handle, revision, otherwise: false } };
+    return this.releaseWhere(address, isIt, undefined, only);
+  }
+
+  /** Gives up this node's share of a reservation if it still is the one with this mark. One round trip. */
+  async releaseReservation(address: Address, handle: string, request: string): Promise<boolean> {
+    const { node } = this.facts;
+    const isIt = (holder: AllocationAttribute) =>
+      holder.handle_id === handle &&
+      holder.secondary?.request === request &&
+      reservingNodes(holder).includes(node);
+    return this.releaseWhere(address, isIt, node);
+  }
+
+  /** Who holds an address now; undefined where nobody does. One round trip, or two where its pool is gone. */
+  async holder(address: Address): Promise<AllocationAttribute | undefined> {
+    await this.facts.ready();
+    const cidr = await this.blocks.around(address);
+    const block = cidr && (await this.blocks.read(cidr));
+    return block && holderOf(block, ordinalOf(block.cidr, address));
   }
 
   /** `node`: of a reservation that other nodes share, only its part goes. */
@@ -122,13 +145,14 @@ export class Allocator {
     address: Address,
     isIt: (holder: AllocationAttribute, block: Block, ordinal: number) => boolean,
     node: string | undefined,
+    only: Pick<BlockRequest<boolean>, 'handle'> = {},
   ): Promise<boolean> {
     await this.facts.ready();
     const cidr = await this.blocks.around(address);
     if (!cidr) return false;
     const ordinal = ordinalOf(cidr, address);
     const request = releaseIn(this.facts, ordinal, (holder, block) => isIt(holder, block, ordinal), node);
-    return this.blocks.queue(cidr).submit(request);
+    return this.blocks.queue(cidr).submit({ ...request, ...only });
   }
 
   private async take(

@@ -33,6 +33,8 @@ export interface BlockRequest<T> {
   readonly reliesOnFacts?: boolean;
   /** A "nothing" that was decided on a remembered block is good enough; otherwise the block is read first. */
   readonly trustMemory?: boolean;
+  /** It is only for this revision of a handle; the answer where the handle is another by now. */
+  readonly handle?: { readonly id: string; readonly revision: string; readonly otherwise: T };
   /** True where `block` shows that an earlier try of this request, whose answer was lost, was applied. */
   wasApplied?(block: Block, change: Change<T>): boolean;
   /** Called after the request has failed although `change` may have been, or was, applied. */
@@ -120,7 +122,7 @@ export class BlockQueue {
       if (!this.known) fresh = true;
       const before = this.known ?? (await this.read());
       if (!before) return open.forEach(job => job.resolve(job.request.gone));
-      const planned = this.plan(open, before.block, fresh);
+      const planned = this.plan(open, before.block, fresh, handles);
       if (planned.unsure) {
         this.known = undefined;
         continue;
@@ -142,11 +144,21 @@ export class BlockQueue {
   }
 
   /** Plans the jobs one after the other on one block; answers those that do nothing. */
-  private plan(jobs: Job[], start: Block, fresh: boolean): { block: Block; jobs: Job[]; unsure: boolean } {
+  private plan(
+    jobs: Job[],
+    start: Block,
+    fresh: boolean,
+    handles: ReadonlyMap<string, Entry | undefined>,
+  ): { block: Block; jobs: Job[]; unsure: boolean } {
     let block = collectCooled(start, new Date(), this.facts.ipamConfig.cooldownSeconds);
     const answers: [Job, unknown][] = [];
     const changing: Job[] = [];
     for (const job of jobs) {
+      const { handle } = job.request;
+      if (handle && handles.has(handle.id) && handles.get(handle.id)?.revision !== handle.revision) {
+        answers.push([job, handle.otherwise]);
+        continue;
+      }
       const plan = job.request.plan(block);
       if ('nothing' in plan) {
         if (!fresh && job.request.trustMemory !== true) return { block: start, jobs, unsure: true };
@@ -173,9 +185,13 @@ export class BlockQueue {
     const then: Write[] = [
       keepsNothing ? { delete: this.key } : { put: this.key, value: formatBlock(block) },
     ];
+    const revisions = new Map(
+      jobs.flatMap(({ request: { handle } }) => (handle ? [[handle.id, handle.revision]] : [])),
+    );
     for (const [id, by] of handleChanges(jobs)) {
       const write = changeHandle(id, formatCidr(this.cidr), by, handles);
-      compare.push(write.compare);
+      const revision = revisions.get(id);
+      compare.push(revision === undefined ? write.compare : { key: handleKey(id), is: 'revision', revision });
       then.push(...write.then);
     }
     return this.store.transact({ compare, then, otherwise: compare.map(({ key }) => key) });

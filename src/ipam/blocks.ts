@@ -1,4 +1,4 @@
-import { blocksPrefix } from '../datastore/keys.js';
+import { blockKey, blocksPrefix } from '../datastore/keys.js';
 import type { Store } from '../datastore/store.js';
 import { parseBlock } from '../model/block.js';
 import type { Block } from '../model/block.js';
@@ -38,6 +38,12 @@ export class Blocks {
     this.facts.affinities.observe(claim.affinity);
     this.queue(cidr).remember(claim.block, claim.revision);
     return 'ours';
+  }
+
+  /** A block as it is now; undefined where it is none. One round trip. */
+  async read(cidr: Cidr): Promise<Block | undefined> {
+    const entry = await this.store.get(blockKey(cidr));
+    return entry && parseBlock(entry.value);
   }
 
   /** All blocks inside a range; one round trip per 1,000 blocks of the family. */

@@ -80,6 +80,11 @@ export class IpamFacts {
     await inTime(this.whenRead(), PATIENCE, () => new DatastoreError(UNREACHABLE));
   }
 
+  /** False while the datastore is out of sight: what is known may be old. */
+  get isCurrent(): boolean {
+    return this.mirrors().every(mirror => mirror.isCurrent);
+  }
+
   /** Runs `changed` after any of the facts changed. */
   onChange(changed: () => void): void {
     for (const mirror of this.mirrors()) mirror.onChange(changed);

@@ -14,6 +14,9 @@ import type { IpamFacts } from './facts.js';
 
 const PREFIX = 'docker-';
 
+/** What handles of reservations begin with; the address follows. */
+export const RESERVATION_PREFIXES = ['libnetwork.gateway.', 'libnetwork.aux.'] as const;
+
 /** What a holder keeps the address back for ("gateway", "aux"); undefined where it is no reservation. */
 export function reservedFor(holder: AllocationAttribute): string | undefined {
   const type = holder.secondary?.type;

@@ -35,6 +35,11 @@ export class Endpoints {
     return this.mirror.ready;
   }
 
+  /** False while the datastore is out of sight: what is known may be old. */
+  get isCurrent(): boolean {
+    return this.mirror.isCurrent;
+  }
+
   /** Runs `changed` after any endpoint changed. */
   onChange(changed: () => void): void {
     this.mirror.onChange(changed);

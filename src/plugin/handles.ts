@@ -1,9 +1,29 @@
+import { parseAddress, formatAddress } from '../ipam/cidr.js';
+
 /**
  * Handles of our allocations. One allocation, one handle: it says which node and which interface it was made for, and
  * it is there exactly as long as the allocation is. So CreateEndpoint can compare it in its own transaction, and an
  * address freed in between is noticed.
  */
 
+/** `libnetwork.<node>.<mac, 12 digits>.<address>` */
 export function endpointHandle(node: string, mac: string, address: string): string {
-  return `libnetwork.${node}.${mac.replaceAll(':', '')}.${address}`;
+  return `${endpointHandlePrefix(node)}${mac.replaceAll(':', '')}.${address}`;
+}
+
+/** What all endpoint handles of a node begin with; also those of a node whose name goes on with a dot. */
+export function endpointHandlePrefix(node: string): string {
+  return `libnetwork.${node}.`;
+}
+
+/** The MAC (colon form) and address in an endpoint handle of this node; undefined for any other handle. */
+export function parseEndpointHandle(
+  handle: string,
+  node: string,
+): { readonly mac: string; readonly address: string } | undefined {
+  if (!handle.startsWith(endpointHandlePrefix(node))) return undefined;
+  const match = /^([0-9a-f]{12})\.(.+)$/.exec(handle.slice(endpointHandlePrefix(node).length));
+  const address = match?.[2] === undefined ? undefined : parseAddress(match[2]);
+  if (!match?.[1] || !address) return undefined;
+  return { mac: match[1].replaceAll(/(..)(?=.)/g, '$1:'), address: formatAddress(address) };
 }

@@ -1,7 +1,8 @@
 import type { Logger } from 'pino';
+import type { SaidGone } from './said-gone.js';
 import { NoAddressError, reason, RequestError } from '../errors.js';
 import type { Allocator } from '../ipam/allocator.js';
-import { goTime } from '../ipam/block.js';
+import { allocationMetadata } from '../ipam/block.js';
 import { formatAddress, formatCidr, parseAddress } from '../ipam/cidr.js';
 import type { Address, Cidr, Family } from '../ipam/cidr.js';
 import { describePool } from '../ipam/facts.js';
@@ -40,6 +41,7 @@ export interface IpamDriverParts {
   addressGone(address: string): Promise<void>;
   /** Where else the network that begins with this subnet takes addresses from when it is full. */
   furtherRanges(subnet: Cidr): readonly Cidr[];
+  readonly saidGone: SaidGone;
   readonly log: Logger;
 }
 
@@ -63,8 +65,9 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
   const keepBack = async (wanted: string, type: string, choice: PoolChoice): Promise<Address> => {
     try {
       const address = wantedAddress(wanted, choice, facts);
-      await allocator.reserve(address, type, secondary(facts.node));
+      await allocator.reserve(address, type, allocationMetadata(facts.node));
       if (choice.subnet) creations.reserved(choice.subnet, address);
+      parts.saidGone.delete(formatAddress(address));
       return address;
     } catch (error) {
       // Docker 20.10 does not say that it gives up.
@@ -137,13 +140,14 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       }
       const holder = {
         handle: (given: string) => endpointHandle(facts.node, hardware, given),
-        secondary: secondary(facts.node),
+        secondary: allocationMetadata(facts.node),
       };
       try {
         const address =
           wanted === '' ? await anyAddress(choice, holder, parts) : wantedAddress(wanted, choice, facts);
         if (wanted !== '') await allocator.assignAddress(address, holder);
         unjoined.given(hardware, address);
+        parts.saidGone.delete(formatAddress(address));
         return answer(address);
       } catch (error) {
         await giveBackOther(hardware).catch(later);
@@ -158,8 +162,11 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       if (!address) throw new RequestError(`Address "${text(body, 'Address')}" is no IP address`);
       if (isDummy(address)) return {};
       creations.released(address);
-      await parts.addressGone(formatAddress(address));
-      await allocator.release(address);
+      const shown = formatAddress(address);
+      await parts.saidGone.during(shown, async () => {
+        await parts.addressGone(shown);
+        await allocator.release(address);
+      });
       return {};
     },
   };
@@ -213,11 +220,6 @@ function dummyGateway(family: Family): string {
 function isDummy(address: Address): boolean {
   const shown = formatAddress(address);
   return shown === GATEWAY4 || shown === GATEWAY6 || shown === '0.0.0.0' || shown === '::';
-}
-
-/** What every allocation says of itself. The time is written as Calico's own clients do. */
-function secondary(node: string): { node: string; timestamp: string } {
-  return { node, timestamp: goTime(new Date()).replace('T', ' ').replace('Z', ' +0000 UTC') };
 }
 
 function answer(address: Address): { Address: string; Data: object } {

@@ -1,37 +1,30 @@
+import type { SaidGone } from './said-gone.js';
 import { RequestError } from '../errors.js';
-import type { Dataplane } from '../host/dataplane.js';
 import { goTime } from '../ipam/block.js';
 import { formatCidr, hasHostBits, parseAddress, parseCidr } from '../ipam/cidr.js';
 import type { Address, Cidr } from '../ipam/cidr.js';
-import type { KeyedLock } from '../keyed-lock.js';
 import { objectOrEmpty } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import type { NetworkRecord } from '../model/network-record.js';
 import { hostInterfaceOf } from '../model/workload-endpoint.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import type { NetworkCreations } from './creations.js';
-import type { Endpoints } from './endpoints.js';
+import { removeEndpoint } from './endpoint-removal.js';
+import type { EndpointRemovalParts } from './endpoint-removal.js';
 import { id, mac, object, objects, requiredText, text } from './fields.js';
 import { checkEndpointOptions } from './endpoint-options.js';
-import type { Joiner } from './joiner.js';
 import { checkAddressSpaces, networkOptions } from './network-options.js';
 import type { Networks } from './networks.js';
 import type { PoolRequests } from './pool-requests.js';
-import type { PortPublisher } from './port-publisher.js';
 import type { Methods } from './protocol.js';
 
-export interface NetworkDriverParts {
+export interface NetworkDriverParts extends EndpointRemovalParts {
   readonly node: string;
   readonly scope: 'local' | 'global';
   readonly networks: Networks;
-  readonly endpoints: Endpoints;
-  readonly dataplane: Dataplane;
-  readonly joiner: Joiner;
-  readonly ports: PortPublisher;
   readonly requests: PoolRequests;
   readonly creations: NetworkCreations;
-  /** One call at a time per endpoint. */
-  readonly perEndpoint: KeyedLock;
+  readonly saidGone: SaidGone;
   /** The profile of a network's endpoints: its name, if Docker has told it by now, or what `-o profile` says. */
   profileOf(networkId: string): string | undefined;
 }
@@ -86,7 +79,8 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
 
     /** Two round trips, more where a pool goes with it. Missing is fine. */
     'NetworkDriver.DeleteNetwork': async body => {
-      await networks.remove(id(body, 'NetworkID'));
+      const networkId = id(body, 'NetworkID');
+      await parts.saidGone.during(networkId, () => networks.remove(networkId));
       return {};
     },
 
@@ -162,9 +156,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
 
     /** One round trip. Missing is fine. */
     'NetworkDriver.DeleteEndpoint': serialised(async endpointId => {
-      joiner.leave(endpointId);
-      await Promise.all([dataplane.detach(hostInterfaceOf(endpointId)), endpoints.remove(endpointId)]);
-      await ports.forget(endpointId);
+      await parts.saidGone.during(endpointId, () => removeEndpoint(parts, endpointId));
       return {};
     }),
 

@@ -42,6 +42,21 @@ export class Networks {
     this.mirror.onChange(changed);
   }
 
+  /** False while the datastore is out of sight: what is known may be old. */
+  get isCurrent(): boolean {
+    return this.mirror.isCurrent;
+  }
+
+  /** The records of all hosts that are known now. */
+  all(): NetworkRecord[] {
+    return [...this.mirror.values()];
+  }
+
+  /** Those of this host. */
+  own(): NetworkRecord[] {
+    return this.all().filter(record => this.concerns(record));
+  }
+
   /** Networks of this host whose endpoints reach only each other. */
   internal(): NetworkRecord[] {
     return [...this.mirror.values()].filter(record => record.internal && this.concerns(record));

@@ -92,7 +92,10 @@ const REFUSED_BY_API: readonly (readonly [string, object, RegExp])[] = [
   ['an IPv6 gateway on IPv4', { Gateway: 'fd80:1::1' }, /fd80:1::1/],
 ];
 
-onEachEngine('bad input', {}, matrix => {
+/** The reconciler frees what Docker 20.10 forgets, here within seconds. */
+const QUICK = { CALICO_LIBNETWORK_GC_GRACE: '1s', CALICO_LIBNETWORK_RECONCILE_INTERVAL: '1s' };
+
+onEachEngine('bad input', { env: QUICK }, matrix => {
   let before: Awaited<ReturnType<typeof dump>>;
   beforeAll(async () => {
     const { host } = matrix;
@@ -119,6 +122,14 @@ onEachEngine('bad input', {}, matrix => {
     before = await dump(host);
   });
 
+  /** What in etcd is not as it was. */
+  async function changes(): Promise<string[]> {
+    const after = await dump(matrix.host);
+    return [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
+      key => before[key] !== after[key],
+    );
+  }
+
   /** Refused with this text, and nothing came of it. */
   async function check(said: string, reason: RegExp): Promise<void> {
     const { host } = matrix;
@@ -126,11 +137,8 @@ onEachEngine('bad input', {}, matrix => {
     if (networks.split('\n').includes('refused')) await host.docker('network', 'rm', 'refused');
     expect(networks.split('\n')).not.toContain('refused');
     expect(said.replaceAll('\n', ' ')).toMatch(reason);
-    const after = await dump(host);
-    const changed = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
-      key => before[key] !== after[key],
-    );
-    before = after;
+    const changed = await changes();
+    before = await dump(host);
     expect(changed, `changed in etcd by: ${said}`).toEqual([]);
   }
 
@@ -144,6 +152,9 @@ onEachEngine('bad input', {}, matrix => {
   it.each(REFUSED_BY_API)('%s, by the API', async (_name, config, reason) => {
     const IPAM = { Driver: 'calico-ipam', Config: [{ Subnet: '198.51.100.0/24', ...config }] };
     const answer = await post(matrix.host, '/networks/create', { Name: 'refused', Driver: 'calico', IPAM });
+    // Having asked for the pool, Docker 20.10 refuses an address by itself, and tells nobody.
+    if (matrix.engine === '20')
+      await poll('the pool to go', 10_000, async () => (await changes()).length === 0);
     await check(answer.text, reason);
     expect(answer.status).toBeGreaterThanOrEqual(400);
   });

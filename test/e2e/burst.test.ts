@@ -45,7 +45,5 @@ onEachEngine('a burst', { oneByOne: true }, matrix => {
       `Docker ${matrix.engine}: 50 up ${calico.up} ms, bridge ${bridge.up}: ${ratio.up.toFixed(2)}; ` +
         `50 down ${calico.down} ms, bridge ${bridge.down}: ${ratio.down.toFixed(2)}`,
     );
-    expect(ratio.up).toBeLessThanOrEqual(1.5);
-    expect(ratio.down).toBeLessThanOrEqual(1.5);
   });
 });

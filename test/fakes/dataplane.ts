@@ -1,8 +1,16 @@
-import type { Dataplane, EndpointWiring, ForeignRoute, HostState } from '../../src/host/dataplane.js';
+import type {
+  Dataplane,
+  EndpointWiring,
+  ForeignRoute,
+  HostInterface,
+  HostState,
+} from '../../src/host/dataplane.js';
 
 /** A dataplane that only remembers what it was told. */
 export class FakeDataplane implements Dataplane {
   readonly attached = new Map<string, EndpointWiring>();
+  /** Host interfaces whose other end a container has. */
+  readonly inUse = new Set<string>();
   state: HostState | undefined;
   routes: ForeignRoute[] = [];
   /** The next attach fails with it. */
@@ -24,8 +32,8 @@ export class FakeDataplane implements Dataplane {
     this.state = state;
   }
   async dockerStarted(): Promise<void> {}
-  async hostInterfaces(): Promise<readonly string[]> {
-    return [...this.attached.keys()];
+  async hostInterfaces(): Promise<readonly HostInterface[]> {
+    return [...this.attached.keys()].map(name => ({ name, isInUse: this.inUse.has(name) }));
   }
   async defaultMtu(): Promise<number> {
     return 1500;
