@@ -330,10 +330,11 @@ export class Allocator {
       for (const delay of UNDO_DELAYS) {
         await new Promise(resolve => setTimeout(resolve, delay).unref());
         try {
+          // Only our part of a reservation: other nodes may have come to share it meanwhile.
           const undone = await this.releaseWhere(
             address,
             (_holder, block, ordinal) => isHeldBy(block, ordinal, assignment),
-            undefined,
+            this.facts.node,
           );
           if (undone)
             this.log.info(
