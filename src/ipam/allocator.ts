@@ -27,6 +27,7 @@ import {
 import type { Address, Cidr, Family } from './cidr.js';
 import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
+import { UnreadableBlockError } from './read-block.js';
 import { reserveAt, reservedFor, reservingNodes } from './reservation.js';
 
 /** Any free address is asked for. */
@@ -213,14 +214,22 @@ export class Allocator {
       if (trusting && known && nextFree(known, allowed) === undefined) continue;
       const confirmed = this.facts.isConfirmed(affinityKey(this.facts.node, cidr));
       if (!confirmed && (await this.blocks.claim(cidr)) === 'taken') continue;
-      const address = await this.assignFromOne(cidr, request, trusting);
-      if (address) return address;
+      try {
+        const address = await this.assignFromOne(cidr, request, trusting);
+        if (address) return address;
+      } catch (error) {
+        // Somebody damaged it; there are others.
+        if (!(error instanceof UnreadableBlockError)) throw error;
+      }
     }
     return undefined;
   }
 
   private ownBlocks({ within }: AnyAddress, pools: IpPool[]): Cidr[] {
-    const blocks = pools.flatMap(pool => this.facts.ownBlocks(pool.cidr));
+    // An affinity to a block of another size would make one that holds addresses of the pool's blocks a second time.
+    const blocks = pools.flatMap(pool =>
+      this.facts.ownBlocks(pool.cidr).filter(({ length }) => length === pool.blockSize),
+    );
     return within ? blocks.filter(cidr => overlap(within, cidr)) : blocks;
   }
 
