@@ -43,7 +43,7 @@ export class Blocks {
   /** A block as it is now; undefined where it is none. One round trip. */
   async read(cidr: Cidr): Promise<Block | undefined> {
     const entry = await this.store.get(blockKey(cidr));
-    return entry && parseBlock(entry.value);
+    return entry && readBlock(entry);
   }
 
   /** All blocks inside a range; one round trip per 1,000 blocks of the family. */
