@@ -7,7 +7,7 @@ import type { Dataplane } from '../host/dataplane.js';
 import type { Allocator } from '../ipam/allocator.js';
 import { covers, formatAddress, parseAddress, parseCidr } from '../ipam/cidr.js';
 import type { IpamFacts } from '../ipam/facts.js';
-import { RESERVATION_PREFIXES, reservingNodes } from '../ipam/reservation.js';
+import { RESERVATION_PREFIXES, reservingRequest } from '../ipam/reservation.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import type { Endpoints } from '../plugin/endpoints.js';
 import { endpointHandlePrefix, parseEndpointHandle } from '../plugin/handles.js';
@@ -97,8 +97,8 @@ export class Observer {
     for (const { handle, address } of all.filter(one => !docker.reserved.has(one.address))) {
       const parsed = parseAddress(address);
       const holder = parsed && (await this.parts.allocator.holder(parsed));
-      if (holder?.handle_id !== handle || !reservingNodes(holder).includes(this.parts.facts.node)) continue;
-      found.push({ handle, address, request: holder.secondary?.request ?? '' });
+      const request = holder && reservingRequest(holder, this.parts.facts.node);
+      if (holder?.handle_id === handle && request !== undefined) found.push({ handle, address, request });
     }
     return found;
   }

@@ -28,7 +28,7 @@ import type { Address, Cidr, Family } from './cidr.js';
 import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
 import { UnreadableBlockError } from './read-block.js';
-import { reserveAt, reservedFor, reservingNodes } from './reservation.js';
+import { reserveAt, reservedFor, reservingNodes, reservingRequest } from './reservation.js';
 
 /** Any free address is asked for. */
 export interface AnyAddress {
@@ -123,13 +123,11 @@ export class Allocator {
     return this.releaseWhere(address, isIt, undefined, only);
   }
 
-  /** Gives up this node's share of a reservation if it still is the one with this mark. One round trip. */
+  /** Gives up this node's part of a reservation if it still is the one with this mark. One round trip. */
   async releaseReservation(address: Address, handle: string, request: string): Promise<boolean> {
     const { node } = this.facts;
     const isIt = (holder: AllocationAttribute) =>
-      holder.handle_id === handle &&
-      holder.secondary?.request === request &&
-      reservingNodes(holder).includes(node);
+      holder.handle_id === handle && reservingRequest(holder, node) === request;
     return this.releaseWhere(address, isIt, node);
   }
 

@@ -38,9 +38,24 @@ function partsOf(holder: AllocationAttribute): Part[] {
     .filter(part => part.node !== '');
 }
 
+/** The handle of a reservation. */
+export function reservationHandle(type: string, address: string): string {
+  return `libnetwork.${type}.${address}`;
+}
+
+/** True for ids that {@link reservationHandle} makes. */
+export function isReservationHandle(id: string): boolean {
+  return /^libnetwork\.(gateway|aux)\.[0-9a-f:.]+$/.test(id);
+}
+
 /** The nodes of a reservation. */
 export function reservingNodes(holder: AllocationAttribute): string[] {
   return partsOf(holder).map(part => part.node);
+}
+
+/** The mark of a node's part of a reservation; undefined where it has none. */
+export function reservingRequest(holder: AllocationAttribute, node: string): string | undefined {
+  return partsOf(holder).find(part => part.node === node)?.request;
 }
 
 /** The reservation without a node; undefined where nobody is left, or it is no reservation. */
@@ -67,7 +82,7 @@ export function reserveAt(
       const pool = facts.poolAround(block.cidr);
       if (!pool || pool.disabled) return { nothing: 'no pool' };
       const address = nth(block.cidr, ordinal);
-      const handle = `libnetwork.${type}.${formatAddress(address)}`;
+      const handle = reservationHandle(type, formatAddress(address));
       const heldBy = holderOf(block, ordinal);
       if (heldBy) {
         const shareable = heldBy.handle_id === handle && reservedFor(heldBy) === type;
