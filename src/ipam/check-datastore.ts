@@ -8,7 +8,7 @@ import {
   NETWORKS_PREFIX,
   resourcesPrefix,
 } from '../datastore/keys.js';
-import type { Store } from '../datastore/store.js';
+import type { Entry, Store } from '../datastore/store.js';
 import { Check } from './check.js';
 import type { CheckResult } from './check.js';
 import { identityOf } from './check-finding.js';
@@ -71,26 +71,28 @@ async function checkOnce(
   progress: ((keys: number) => void) | undefined,
 ): Promise<CheckResult> {
   const check = new Check({ now: new Date(), grace });
-  // What is compared comes first, the blocks with which it is compared last.
-  const order = [
-    [IPAM_CONFIG_KEY, entry => check.config(entry)],
-    [resourcesPrefix('ippools'), entry => check.pool(entry)],
-    [NETWORKS_PREFIX, entry => check.network(entry)],
-    [AFFINITIES_PREFIX, entry => check.affinity(entry)],
-    [endpointKey(''), entry => check.endpoint(entry)],
-    [HANDLES_PREFIX, entry => check.handle(entry)],
-    [blocksPrefix(4), entry => check.block(entry)],
-    [blocksPrefix(6), entry => check.block(entry)],
-  ] as const satisfies readonly (readonly [string, (entry: Parameters<Check['block']>[0]) => void])[];
   let revision: string | undefined;
   let keys = 0;
-  for (const [prefix, add] of order)
+  const read = async (prefix: string, add: (entry: Entry) => void): Promise<void> => {
     for await (const page of store.pages(prefix, revision)) {
       revision ??= page.revision;
       for (const entry of page.entries) add(entry);
       keys += page.entries.length;
       progress?.(keys);
     }
+  };
+  // What is compared comes first, the blocks with which it is compared last.
+  await read(IPAM_CONFIG_KEY, entry => check.config(entry));
+  await read(resourcesPrefix('ippools'), entry => check.pool(entry));
+  await read(NETWORKS_PREFIX, entry => check.network(entry));
+  await read(AFFINITIES_PREFIX, entry => check.affinity(entry));
+  // The most by far. While one waits for etcd the other is looked at.
+  await Promise.all([
+    read(endpointKey(''), entry => check.endpoint(entry)),
+    read(HANDLES_PREFIX, entry => check.handle(entry)),
+  ]);
+  await read(blocksPrefix(4), entry => check.block(entry));
+  await read(blocksPrefix(6), entry => check.block(entry));
   return check.finish();
 }
 

@@ -18,8 +18,9 @@ import type { Address, Cidr } from './cidr.js';
 
 /** An address that an endpoint says it has. */
 interface Claim {
-  readonly key: string;
   readonly node: string;
+  /** Its key follows from node and id, and is three times as long. */
+  readonly endpointId: string;
   readonly mac: string;
   /** Written by a driver before us, which gave its allocations no handle: then any allocation will do. */
   readonly isOld: boolean;
@@ -59,7 +60,7 @@ export class Endpoints {
         ? []
         : [mismatch(key, `it holds endpoint ${endpoint.endpointId} of node ${endpoint.node}`)];
     const found: Finding[] = [];
-    const { networkId } = endpoint;
+    const { networkId, endpointId } = endpoint;
     const isOld = networkId === '';
     if (!isOld && !this.networks.has(networkId))
       found.push({
@@ -78,12 +79,12 @@ export class Endpoints {
       const canonical = formatAddress(address);
       const next = this.claims.get(canonical);
       const mac = endpoint.mac.toLowerCase();
-      this.claims.set(canonical, { key, node, mac, isOld, isHeld: false, heldBy: undefined, next });
+      this.claims.set(canonical, { node, endpointId, mac, isOld, isHeld: false, heldBy: undefined, next });
       if (next)
         found.push({
           kind: 'address-twice',
-          keys: [next.key, key],
-          text: `address ${canonical} is that of ${shown(next.key)} and of ${shown(key)}: remove one of the two containers`,
+          keys: [keyOf(next), key],
+          text: `address ${canonical} is that of ${shown(keyOf(next))} and of ${shown(key)}: remove one of the two containers`,
         });
     }
     return found;
@@ -122,12 +123,16 @@ export class Endpoints {
           heldBy === undefined ? 'free' : heldBy === '' ? 'held without a handle' : `held by ${heldBy}`;
         found.push({
           kind: 'endpoint-address',
-          keys: [claim.key, address],
-          text: `${shown(claim.key)} has address ${address}, which is ${instead}: remove and start its container on node ${node}`,
+          keys: [keyOf(claim), address],
+          text: `${shown(keyOf(claim))} has address ${address}, which is ${instead}: remove and start its container on node ${node}`,
         });
       }
     return found;
   }
+}
+
+function keyOf({ node, endpointId }: Claim): string {
+  return endpointKey(endpointName(node, endpointId));
 }
 
 /** Endpoints of other orchestrators in our namespace are none of our business. */
