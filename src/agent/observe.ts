@@ -71,8 +71,10 @@ export class Observer {
     const { entries } = await this.parts.store.list(handleKey(endpointHandlePrefix(node)));
     return entries.flatMap(({ key, revision }) => {
       const handle = handleIn(key);
-      const parsed = parseEndpointHandle(handle, node);
-      return parsed ? [{ handle, revision, ...parsed }] : [];
+      const parsed = parseEndpointHandle(handle);
+      // The prefix is also that of a node whose name goes on with a dot.
+      if (parsed?.node !== node) return [];
+      return [{ handle, revision, mac: parsed.mac, address: parsed.address }];
     });
   }
 

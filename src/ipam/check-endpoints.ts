@@ -16,6 +16,9 @@ import type { Finding } from './check-finding.js';
 import { contains, formatAddress, parseAddress, parseCidr } from './cidr.js';
 import type { Address, Cidr } from './cidr.js';
 
+/** Most addresses are these, and need no parsing. */
+const DOTTED_QUAD = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
+
 /** An address that an endpoint says it has. */
 interface Claim {
   readonly node: string;
@@ -71,12 +74,11 @@ export class Endpoints {
     const node = this.nodes.get(endpoint.node) ?? endpoint.node;
     this.nodes.set(node, node);
     for (const text of endpoint.addresses) {
-      const address = parseAddress(text);
-      if (!address) {
+      const canonical = canonicalAddress(text);
+      if (canonical === undefined) {
         found.push(mismatch(key, `its address ${text} is none`));
         continue;
       }
-      const canonical = formatAddress(address);
       const next = this.claims.get(canonical);
       const mac = endpoint.mac.toLowerCase();
       this.claims.set(canonical, { node, endpointId, mac, isOld, isHeld: false, heldBy: undefined, next });
@@ -129,6 +131,13 @@ export class Endpoints {
       }
     return found;
   }
+}
+
+/** An address as blocks' addresses are formatted; undefined where the text is none. */
+function canonicalAddress(text: string): string | undefined {
+  if (DOTTED_QUAD.test(text)) return text;
+  const address = parseAddress(text);
+  return address && formatAddress(address);
 }
 
 function keyOf({ node, endpointId }: Claim): string {

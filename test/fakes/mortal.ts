@@ -71,6 +71,9 @@ export class MortalStore implements Store {
   list(prefix: string): Promise<Listing> {
     return this.life.read(() => this.store.list(prefix));
   }
+  pages(prefix: string, revision?: string): AsyncIterable<Listing> {
+    return this.store.pages(prefix, revision);
+  }
   transact(transaction: Transaction): Promise<TransactionResult> {
     return this.life.effect(() => this.store.transact(transaction));
   }
