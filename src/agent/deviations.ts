@@ -53,6 +53,7 @@ export type Repair =
   | { readonly kind: 'remove pool'; readonly name: string }
   | { readonly kind: 'record network'; readonly network: DockerNetwork }
   | { readonly kind: 'record endpoint'; readonly endpoint: DockerEndpoint }
+  | { readonly kind: 'rewire'; readonly endpoint: WorkloadEndpoint }
   | {
       readonly kind: 'take address';
       readonly mac: string;
@@ -79,6 +80,7 @@ export function deviations(observed: Observed): Deviation[] {
     ...lostNetworks(observed),
     ...lostAddresses(observed),
     ...lostEndpoints(observed),
+    ...lostInterfaces(observed),
     ...goneEndpoints(observed),
     ...goneAllocations(observed),
     ...goneReservations(observed),
@@ -210,6 +212,22 @@ function lostEndpoints(observed: Observed): Deviation[] {
     reason: `endpoint ${endpoint.endpointId} (${endpoint.addresses.join(', ')}) is not in the datastore`,
     repair: { kind: 'record endpoint', endpoint },
   }));
+}
+
+/** Of endpoints that were joined to a container, and that Docker still has. */
+function lostInterfaces({ docker, endpoints, interfaces }: Observed): Deviation[] {
+  const there = new Set(interfaces.map(({ name }) => name));
+  return endpoints
+    .filter(
+      ({ endpointId, interfaceName, sandbox }) =>
+        sandbox !== undefined && docker.endpointIds.has(endpointId) && !there.has(interfaceName),
+    )
+    .map(endpoint => ({
+      key: `lost interface ${endpoint.endpointId}`,
+      is: 'lost',
+      reason: `interface ${endpoint.interfaceName} (${endpoint.addresses.join(', ')}) is gone while its container runs`,
+      repair: { kind: 'rewire', endpoint },
+    }));
 }
 
 /** Docker's endpoints that are in use on this host and in no record: with a global scope it lists all hosts'. */

@@ -57,6 +57,12 @@ export async function carryOut(parts: RepairParts, repair: Repair, observed: Obs
       return networks.create(recordOf(repair.network, parts.node));
     case 'take address':
       return takeAddress(parts, repair);
+    case 'rewire':
+      return parts.perEndpoint.run(repair.endpoint.endpointId, async () => {
+        const endpoint = await parts.endpoints.get(repair.endpoint.endpointId);
+        const network = endpoint && (await networks.get(endpoint.networkId));
+        if (endpoint && network) await parts.joiner.rewire(endpoint, network);
+      });
     case 'record endpoint': {
       const { endpoint } = repair;
       const remembered = observed.remembered.get(endpoint.endpointId);

@@ -4,6 +4,8 @@ import type { Dataplane, EndpointWiring, ForeignRoute, HostInterface } from './d
 import { defaultMtu, foreignRoutes } from './facts.js';
 import type { LinuxOptions } from './linux.js';
 import { LinkReaper } from './reaper.js';
+import { fillContainer } from './rewire.js';
+import type { ContainerSide } from './rewire.js';
 import { RtNetlink } from './rtnetlink.js';
 import { Veths, hostInterfaces } from './veth.js';
 
@@ -35,6 +37,14 @@ export class FelixDataplane implements Dataplane {
 
   async attach(wiring: EndpointWiring): Promise<void> {
     await this.veths.ensure(wiring);
+  }
+
+  async rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
+    await this.attach(wiring);
+    await fillContainer(wiring, side).catch(async (error: unknown) => {
+      await this.detach(wiring.hostInterface);
+      throw error;
+    });
   }
 
   async detach(hostInterface: string): Promise<void> {

@@ -15,6 +15,8 @@ import { HostAddresses } from './host-addresses.js';
 import { LoopbackPorts } from './loopback.js';
 import { NatTable } from './nft.js';
 import { LinkReaper } from './reaper.js';
+import { fillContainer } from './rewire.js';
+import type { ContainerSide } from './rewire.js';
 import { HostRoutes } from './routes.js';
 import { RtNetlink } from './rtnetlink.js';
 import { StaleFlows } from './stale-flows.js';
@@ -101,6 +103,14 @@ export class LinuxDataplane implements Dataplane {
       await this.detach(wiring.hostInterface).catch(() => undefined);
       throw error;
     }
+  }
+
+  async rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
+    await this.attach(wiring);
+    await fillContainer(wiring, side).catch(async (error: unknown) => {
+      await this.detach(wiring.hostInterface);
+      throw error;
+    });
   }
 
   /**

@@ -22,6 +22,10 @@ export class FakeDataplane implements Dataplane {
     if (failure) throw failure;
     this.attached.set(wiring.hostInterface, wiring);
   }
+  async rewire(wiring: EndpointWiring): Promise<void> {
+    await this.attach(wiring);
+    this.inUse.add(wiring.hostInterface);
+  }
   async detach(hostInterface: string): Promise<void> {
     this.attached.delete(hostInterface);
   }

@@ -96,6 +96,9 @@ export class MortalDataplane implements Dataplane {
   attach(wiring: EndpointWiring): Promise<void> {
     return this.life.effect(() => this.kernel.attach(wiring));
   }
+  rewire(wiring: EndpointWiring): Promise<void> {
+    return this.life.effect(() => this.kernel.rewire(wiring));
+  }
   detach(hostInterface: string): Promise<void> {
     return this.life.effect(() => this.kernel.detach(hostInterface));
   }

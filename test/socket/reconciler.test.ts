@@ -189,6 +189,15 @@ describe('what the datastore has lost of a running container', () => {
     expect(next.split('/')[0]).not.toBe(address);
   });
 
+  it('is wired again: the interface of a container that runs', async () => {
+    await start('e1', MAC_A);
+    await expect.poll(async () => JSON.stringify(await daemon.dump())).toContain('0123456789ab');
+    const name = `cali${dockerId('e1').slice(0, 11)}`;
+    daemon.dataplane.attached.delete(name);
+    await expect.poll(() => [...daemon.dataplane.attached.keys()], { timeout: 5_000 }).toEqual([name]);
+    expect(await keys('/handle/')).toHaveLength(1);
+  });
+
   it('is never taken from another that has it by now', async () => {
     const address = await start('e1', MAC_A);
     await looks(1);
