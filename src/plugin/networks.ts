@@ -73,9 +73,20 @@ export class Networks {
 
   /**
    * Records a network. Its pools are compared in the same transaction: one that goes at this moment with the network
-   * that used it before is made again first. One round trip in the common case.
+   * that used it before is made again first. A network that is refused leaves no pool behind. One round trip in the
+   * common case.
    */
   async create(record: NetworkRecord): Promise<void> {
+    const missing = subnetsOf(record).filter(subnet => !this.facts.poolAround(subnet));
+    try {
+      await this.write(record);
+    } catch (error) {
+      if (error instanceof RequestError) await this.removePools(missing);
+      throw error;
+    }
+  }
+
+  private async write(record: NetworkRecord): Promise<void> {
     const key = networkKey(record.id);
     const value = formatNetworkRecord(record);
     this.checkShape(record);
@@ -168,7 +179,12 @@ export class Networks {
     const key = networkKey(id);
     const result = await this.store.transact({ compare: [{ key, is: 'present' }], then: [{ delete: key }] });
     if (result.succeeded) this.mirror.observeDeleted(key, result.revision);
-    for (const subnet of record ? subnetsOf(record) : []) {
+    if (record) await this.removePools(subnetsOf(record));
+  }
+
+  /** Removes the pools that were made for these subnets, where no network needs them. */
+  private async removePools(subnets: readonly Cidr[]): Promise<void> {
+    for (const subnet of subnets) {
       const pool = this.facts.poolAround(subnet);
       if (pool?.isOurs) await this.pools.removeIfUnused(pool.name, found => this.isNeeded(found));
     }
