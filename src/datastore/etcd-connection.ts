@@ -70,6 +70,8 @@ class Client extends Etcd3 {
  */
 export class EtcdConnection {
   readonly endpoint: string;
+  /** It has answered once, and so told where etcd is now. */
+  isGreeted = false;
   readonly #client: Client;
   #opening: Promise<Services> | undefined;
   #services: Services | undefined;

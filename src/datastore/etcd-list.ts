@@ -1,11 +1,13 @@
 import type { IKeyValue } from 'etcd3';
+import { DatastoreError } from '../errors.js';
 import { EtcdRefusal } from './etcd-link.js';
 import type { EtcdLink } from './etcd-link.js';
 import { entryOf, rangeOf } from './etcd-wire.js';
+import { revisionIn } from './revision.js';
 import type { Entry, Listing } from './store.js';
 
 const PAGE_KEYS = 1_000;
-/** How often a list starts over because its revision was compacted meanwhile. */
+/** How often a list starts over because its revision was compacted meanwhile, or etcd went back. */
 const FRESH_STARTS = 3;
 
 /**
@@ -19,11 +21,14 @@ export async function listPrefix(link: EtcdLink, prefix: string): Promise<Listin
     try {
       return await listAtOneRevision(link, prefix);
     } catch (error) {
-      const compacted = error instanceof EtcdRefusal && error.failure.kind === 'compacted';
-      if (!compacted || start === FRESH_STARTS) throw error;
+      const gone =
+        error instanceof EraEnded || (error instanceof EtcdRefusal && error.failure.kind === 'compacted');
+      if (!gone || start === FRESH_STARTS) throw error;
     }
   }
 }
+
+class EraEnded extends DatastoreError {}
 
 async function listAtOneRevision(link: EtcdLink, prefix: string): Promise<Listing> {
   const entries: Entry[] = [];
@@ -31,13 +36,17 @@ async function listAtOneRevision(link: EtcdLink, prefix: string): Promise<Listin
   let key = first;
   let limit = PAGE_KEYS;
   let revision = '0'; // etcd's word for "now"; all later pages ask for the first one's revision
+  let era: number | undefined;
   for (;;) {
     try {
-      const page = await link.call('range', () => ({ key, range_end, limit, revision }));
+      const answer = await link.call('range', () => ({ key, range_end, limit, revision }));
+      const page = answer.response;
+      era ??= answer.era;
+      if (era !== answer.era) throw new EraEnded('etcd went back to an earlier state while it was read');
       if (revision === '0') revision = page.header.revision;
-      for (const kv of page.kvs) entries.push(entryOf(kv));
+      for (const kv of page.kvs) entries.push(entryOf(kv, era));
       const last = page.kvs.at(-1);
-      if (!page.more || !last) return { entries, revision };
+      if (!page.more || !last) return { entries, revision: revisionIn(era, revision) };
       key = after(last);
     } catch (error) {
       const tooLarge = error instanceof EtcdRefusal && error.failure.kind === 'too-large';

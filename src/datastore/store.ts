@@ -1,9 +1,11 @@
 /**
  * The port to etcd: what the rest of the daemon asks of a datastore, and nothing else.
  *
- * Values are text; `model/` turns them into objects. Revisions are opaque text, as etcd's 64-bit numbers do not
- * fit a JavaScript number. There is no unconditional write: every change is a {@link Transaction} that says what
- * it believes to be true.
+ * Values are text; `model/` turns them into objects. Revisions are text, as etcd's 64-bit numbers do not fit a
+ * JavaScript number. They only grow, and none comes twice, even where the datastore itself goes back (it was restored
+ * from a snapshot): what was read or written before that compares unequal to all there is (see `revision.ts`), so
+ * nobody who remembers revisions need forget them. There is no unconditional write: every change is a
+ * {@link Transaction} that says what it believes to be true.
  */
 
 /** One key as read: its value and the revision (etcd's mod_revision) a later compare can name. */
@@ -52,7 +54,8 @@ export interface Listing {
 
 /** What a {@link Store.watch} reports. Callbacks run in the order of revisions and must not throw. */
 export interface Watcher {
-  /** The whole prefix, first and after every gap (broken, compacted or silent watch). Replaces all known before. */
+  /** The whole prefix, first and after every gap (broken, compacted or silent watch; a datastore that went back).
+   *  Replaces all known before. */
   snapshot(listing: Listing): void;
   put(entry: Entry): void;
   deleted(key: string, revision: string): void;
@@ -81,5 +84,10 @@ export interface Store {
   watch(prefix: string, watcher: Watcher): Watch;
   /** One round trip; throws where no endpoint answers. */
   ping(): Promise<void>;
+  /**
+   * Calls back each time the datastore is found to have gone back to an earlier state, before the answer that shows it is
+   * given; watches list again by themselves. For what is derived from etcd and kept elsewhere. Returns what ends it.
+   */
+  onRewind(listener: () => void): () => void;
   close(): Promise<void>;
 }

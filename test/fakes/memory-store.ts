@@ -9,19 +9,29 @@ import type {
   Watch,
   Watcher,
 } from '../../src/datastore/store.js';
+import { etcdRevisionOf, revisionIn } from '../../src/datastore/revision.js';
 import { MemoryWatch } from './memory-watch.js';
 
 type Method = 'get' | 'list' | 'transact' | 'ping';
+
+/** The content of a {@link MemoryStore} at one moment. */
+export interface Snapshot {
+  readonly entries: ReadonlyMap<string, Entry>;
+  readonly revision: bigint;
+}
 
 /**
  * The datastore port in a Map, for unit tests. Passes the same contract tests as the one on etcd, and lets a test
  * decide when things go wrong.
  */
 export class MemoryStore implements Store {
-  readonly #entries = new Map<string, Entry>();
+  #entries = new Map<string, Entry>();
   readonly #watches = new Set<MemoryWatch>();
   readonly #failures: { method: Method; error: Error }[] = [];
+  readonly #rewound = new Set<() => void>();
   #revision = 1n;
+  /** How often it was put back to an earlier state. */
+  #era = 0;
   #before: ((transaction: Transaction) => void | Promise<void>) | undefined;
   #between: (() => void | Promise<void>) | undefined;
   #closed = false;
@@ -54,6 +64,33 @@ export class MemoryStore implements Store {
     const interrupted = [...this.#watches];
     for (const watch of interrupted) watch.interrupt();
     return { again: () => interrupted.forEach(watch => watch.snapshot(this.#listing(watch.prefix))) };
+  }
+
+  /** What {@link restore} puts back. */
+  save(): Snapshot {
+    return { entries: new Map(this.#entries), revision: this.#revision };
+  }
+
+  /**
+   * What a restore of etcd from a snapshot does to those who use it: content and etcd's revision are as they were, all
+   * watches break and begin again. As in `revision.ts`, the port's revisions are of a new era.
+   */
+  restore({ entries, revision }: Snapshot): void {
+    const { again } = this.interruptWatches();
+    this.#era += 1;
+    this.#revision = revision;
+    this.#entries = new Map(
+      [...entries].map(([key, entry]) => {
+        return [key, { ...entry, revision: revisionIn(this.#era, etcdRevisionOf(entry.revision)) }];
+      }),
+    );
+    for (const listener of this.#rewound) listener();
+    again();
+  }
+
+  onRewind(listener: () => void): () => void {
+    this.#rewound.add(listener);
+    return () => this.#rewound.delete(listener);
   }
 
   /** Everything, in byte order. */
@@ -122,9 +159,9 @@ export class MemoryStore implements Store {
   #apply(transaction: Transaction, doubtful: boolean): TransactionResult {
     if (!transaction.compare.every(compare => holds(compare, this.#entries.get(compare.key)))) {
       const found = new Map((transaction.otherwise ?? []).map(key => [key, this.#entries.get(key)]));
-      return { succeeded: false, found, revision: String(this.#revision), doubtful };
+      return { succeeded: false, found, revision: this.#now(), doubtful };
     }
-    const next = (this.#revision + 1n).toString();
+    const next = revisionIn(this.#era, (this.#revision + 1n).toString());
     const events: ((watch: MemoryWatch) => void)[] = [];
     for (const write of transaction.then) {
       if ('put' in write) {
@@ -136,7 +173,7 @@ export class MemoryStore implements Store {
     // etcd counts a revision only for what changed something.
     if (events.length > 0) this.#revision++;
     for (const watch of this.#watches) for (const event of events) event(watch);
-    return { succeeded: true, revision: this.#revision.toString() };
+    return { succeeded: true, revision: this.#now() };
   }
 
   /** Whether all of a transaction's puts and deletes are still as it left them; false for mere deletes, as in etcd. */
@@ -151,7 +188,11 @@ export class MemoryStore implements Store {
     const entries = [...this.#entries.values()]
       .filter(entry => entry.key.startsWith(prefix))
       .sort((one, other) => Buffer.compare(Buffer.from(one.key), Buffer.from(other.key)));
-    return { entries, revision: this.#revision.toString() };
+    return { entries, revision: this.#now() };
+  }
+
+  #now(): string {
+    return revisionIn(this.#era, this.#revision.toString());
   }
 }
 
