@@ -3,10 +3,12 @@ import { DatastoreError } from '../errors.js';
 import { EtcdRefusal } from './etcd-link.js';
 import type { EtcdLink } from './etcd-link.js';
 import { entryOf, rangeOf } from './etcd-wire.js';
-import { revisionIn } from './revision.js';
+import { eraOf, etcdRevisionOf, revisionIn } from './revision.js';
 import type { Entry, Listing } from './store.js';
 
 const PAGE_KEYS = 1_000;
+/** etcd's word for the newest revision. */
+const NOW = '0';
 /** How often a list starts over because its revision was compacted meanwhile, or etcd went back. */
 const FRESH_STARTS = 3;
 
@@ -32,21 +34,36 @@ class EraEnded extends DatastoreError {}
 
 async function listAtOneRevision(link: EtcdLink, prefix: string): Promise<Listing> {
   const entries: Entry[] = [];
+  let revision = NOW;
+  for await (const page of pagesOf(link, prefix)) {
+    for (const entry of page.entries) entries.push(entry);
+    revision = page.revision;
+  }
+  return { entries, revision };
+}
+
+/**
+ * The pages of {@link listPrefix} one by one, as of a revision; there is always a first one.
+ *
+ * @throws DatastoreError, also where etcd has compacted the revision
+ */
+export async function* pagesOf(link: EtcdLink, prefix: string, at = NOW): AsyncGenerator<Listing> {
   const { key: first, range_end } = rangeOf(prefix);
   let key = first;
   let limit = PAGE_KEYS;
-  let revision = '0'; // etcd's word for "now"; all later pages ask for the first one's revision
-  let era: number | undefined;
+  // All later pages ask for the first one's revision.
+  let revision = etcdRevisionOf(at);
+  let era = at === NOW ? undefined : eraOf(at);
   for (;;) {
     try {
       const answer = await link.call('range', () => ({ key, range_end, limit, revision }));
       const page = answer.response;
-      era ??= answer.era;
-      if (era !== answer.era) throw new EraEnded('etcd went back to an earlier state while it was read');
-      if (revision === '0') revision = page.header.revision;
-      for (const kv of page.kvs) entries.push(entryOf(kv, era));
+      const now = (era ??= answer.era);
+      if (answer.era !== now) throw new EraEnded('etcd went back to an earlier state while it was read');
+      if (revision === NOW) revision = page.header.revision;
+      yield { entries: page.kvs.map(kv => entryOf(kv, now)), revision: revisionIn(now, revision) };
       const last = page.kvs.at(-1);
-      if (!page.more || !last) return { entries, revision: revisionIn(era, revision) };
+      if (!page.more || !last) return;
       key = after(last);
     } catch (error) {
       const tooLarge = error instanceof EtcdRefusal && error.failure.kind === 'too-large';

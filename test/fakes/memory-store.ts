@@ -9,7 +9,7 @@ import type {
   Watch,
   Watcher,
 } from '../../src/datastore/store.js';
-import { etcdRevisionOf, revisionIn } from '../../src/datastore/revision.js';
+import { etcdRevisionOf, isNewer, revisionIn } from '../../src/datastore/revision.js';
 import { MemoryWatch } from './memory-watch.js';
 
 type Method = 'get' | 'list' | 'transact' | 'ping';
@@ -26,6 +26,8 @@ export interface Snapshot {
  */
 export class MemoryStore implements Store {
   #entries = new Map<string, Entry>();
+  /** Every change of this era so far, for reads of the past. */
+  readonly #history: { revision: string; key: string; entry: Entry | undefined }[] = [];
   readonly #watches = new Set<MemoryWatch>();
   readonly #failures: { method: Method; error: Error }[] = [];
   readonly #rewound = new Set<() => void>();
@@ -84,6 +86,8 @@ export class MemoryStore implements Store {
         return [key, { ...entry, revision: revisionIn(this.#era, etcdRevisionOf(entry.revision)) }];
       }),
     );
+    this.#history.length = 0;
+    for (const [key, entry] of this.#entries) this.#history.push({ revision: entry.revision, key, entry });
     for (const listener of this.#rewound) listener();
     again();
   }
@@ -106,6 +110,11 @@ export class MemoryStore implements Store {
   async list(prefix: string): Promise<Listing> {
     await this.#called('list');
     return this.#listing(prefix);
+  }
+
+  async *pages(prefix: string, revision?: string): AsyncGenerator<Listing> {
+    await this.#called('list');
+    yield this.#listing(prefix, revision);
   }
 
   async transact(transaction: Transaction): Promise<TransactionResult> {
@@ -166,9 +175,12 @@ export class MemoryStore implements Store {
     for (const write of transaction.then) {
       if ('put' in write) {
         const entry = { key: write.put, value: write.value, revision: next };
-        this.#entries.set(write.put, entry);
+        this.#set(write.put, entry);
         events.push(watch => watch.put(entry));
-      } else if (this.#entries.delete(write.delete)) events.push(watch => watch.deleted(write.delete, next));
+      } else if (this.#entries.has(write.delete)) {
+        this.#set(write.delete, undefined);
+        events.push(watch => watch.deleted(write.delete, next));
+      }
     }
     // etcd counts a revision only for what changed something.
     if (events.length > 0) this.#revision++;
@@ -184,11 +196,29 @@ export class MemoryStore implements Store {
     return intact && then.some(write => 'put' in write);
   }
 
-  #listing(prefix: string): Listing {
-    const entries = [...this.#entries.values()]
+  #set(key: string, entry: Entry | undefined): void {
+    if (entry) this.#entries.set(key, entry);
+    else this.#entries.delete(key);
+    this.#history.push({ revision: revisionIn(this.#era, (this.#revision + 1n).toString()), key, entry });
+  }
+
+  /** The entries as they were at a revision. */
+  #past(revision: string): Map<string, Entry> {
+    const entries = new Map<string, Entry>();
+    for (const change of this.#history) {
+      if (isNewer(change.revision, revision)) break;
+      if (change.entry) entries.set(change.key, change.entry);
+      else entries.delete(change.key);
+    }
+    return entries;
+  }
+
+  #listing(prefix: string, revision = this.#now()): Listing {
+    const isNow = revision === this.#now();
+    const entries = [...(isNow ? this.#entries : this.#past(revision)).values()]
       .filter(entry => entry.key.startsWith(prefix))
       .sort((one, other) => Buffer.compare(Buffer.from(one.key), Buffer.from(other.key)));
-    return { entries, revision: this.#now() };
+    return { entries, revision };
   }
 
   #now(): string {
