@@ -39,8 +39,17 @@ export interface Services {
   stop(): void;
 }
 
-/** Puts the drivers together on a datastore and a dataplane, whichever they are. */
-export function createServices(config: Config, store: Store, dataplane: Dataplane, log: Logger): Services {
+/**
+ * Puts the drivers together on a datastore and a dataplane, whichever they are. What is done at start waits for `ours`:
+ * that the name of this host, and with it what the datastore says of it, is no other live host's.
+ */
+export function createServices(
+  config: Config,
+  store: Store,
+  dataplane: Dataplane,
+  log: Logger,
+  ours: Promise<void> = Promise.resolve(),
+): Services {
   const logOf = (module: string) => log.child({ module });
   const node = config.nodeName;
   const facts = new IpamFacts(store, node, logOf('facts'));
@@ -121,7 +130,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   });
 
   const whenDatastoreAnswers = async (): Promise<void> => {
-    await Promise.all([facts.whenRead(), networks.ready, endpoints.ready]);
+    await Promise.all([facts.whenRead(), networks.ready, endpoints.ready, ours]);
     for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
     const repaired = await dataplane.repair(await joiner.restore(endpoints.own(), id => networks.known(id)));
     if (repaired.length > 0)

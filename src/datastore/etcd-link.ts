@@ -107,6 +107,8 @@ export class EtcdLink {
         tries.era = mark.era;
         isSent = true;
         const response = await connection.call(method, request(tries), this.#tryUntil(until));
+        // What concerns leases is answered by a member as far as that has come.
+        if (method !== 'range' && method !== 'txn') return { response, era: mark.era };
         connection.isGreeted = true;
         return { response, era: this.history.answered(mark, response.header) };
       } catch (error) {

@@ -107,7 +107,13 @@ function compareOf(compare: Compare, era: number): ICompare {
 
 function writeOf(write: Write): IRequestOp {
   return 'put' in write
-    ? { request_put: { key: Buffer.from(write.put), value: Buffer.from(write.value) } }
+    ? {
+        request_put: {
+          key: Buffer.from(write.put),
+          value: Buffer.from(write.value),
+          ...(write.lease === undefined ? {} : { lease: write.lease }),
+        },
+      }
     : { request_delete_range: { key: Buffer.from(write.delete) } };
 }
 

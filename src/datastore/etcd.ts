@@ -1,14 +1,23 @@
 import { DatastoreError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { EtcdHistory } from './etcd-history.js';
-import { EtcdLink } from './etcd-link.js';
+import { EtcdLink, EtcdRefusal } from './etcd-link.js';
 import { listPrefix, pagesOf } from './etcd-list.js';
 import { checkOptions } from './etcd-options.js';
 import type { EtcdOptions } from './etcd-options.js';
 import { watchPrefix } from './etcd-watch.js';
 import { entryOf, foundIn, ownEarlierTry, PROBE, requestOf } from './etcd-wire.js';
 import { revisionIn } from './revision.js';
-import type { Entry, Listing, Store, Transaction, TransactionResult, Watch, Watcher } from './store.js';
+import type {
+  Entry,
+  Lease,
+  Listing,
+  Store,
+  Transaction,
+  TransactionResult,
+  Watch,
+  Watcher,
+} from './store.js';
 
 export type { EtcdOptions } from './etcd-options.js';
 
@@ -58,6 +67,21 @@ class EtcdStore implements Store {
     const own = doubtful ? ownEarlierTry(transaction, response.responses, era) : undefined;
     if (own !== undefined) return { succeeded: true, revision: own };
     return { succeeded: false, found: foundIn(transaction, response.responses, era), revision, doubtful };
+  }
+
+  async lease(seconds: number): Promise<Lease> {
+    const { ID } = (await this.#link.call('leaseGrant', () => ({ TTL: String(seconds), ID: '0' }))).response;
+    return {
+      id: ID,
+      keepAlive: async () => (await this.#link.call('leaseKeepAlive', () => ({ ID }))).response.TTL !== '0',
+      revoke: async () => {
+        try {
+          await this.#link.call('leaseRevoke', () => ({ ID }));
+        } catch (error) {
+          if (!(error instanceof EtcdRefusal) || error.failure.kind !== 'no-lease') throw error;
+        }
+      },
+    };
   }
 
   watch(prefix: string, watcher: Watcher): Watch {

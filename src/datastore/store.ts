@@ -22,7 +22,13 @@ export type Compare =
   | { readonly key: string; readonly is: 'revision'; readonly revision: string }
   | { readonly key: string; readonly is: 'value'; readonly value: string };
 
-export type Write = { readonly put: string; readonly value: string } | { readonly delete: string };
+export type Write =
+  | {
+      readonly put: string;
+      readonly value: string;
+      /** Id of the lease it goes with. */ readonly lease?: string;
+    }
+  | { readonly delete: string };
 
 export interface Transaction {
   readonly compare: readonly Compare[];
@@ -69,6 +75,15 @@ export interface Watch {
   close(): void;
 }
 
+/** A time that keys last, unless it is extended. A transaction that names an expired one fails with DatastoreError. */
+export interface Lease {
+  readonly id: string;
+  /** Extends it to its full time again; false where it has expired. One round trip; nothing is written to disk. */
+  keepAlive(): Promise<boolean>;
+  /** Ends it now, and deletes its keys; fine where it has expired. One round trip. */
+  revoke(): Promise<void>;
+}
+
 /**
  * Every method throws {@link DatastoreError} when the datastore does not answer within the deadline in force
  * (see `deadline.ts`).
@@ -85,6 +100,8 @@ export interface Store {
   pages(prefix: string, revision?: string): AsyncIterable<Listing>;
   /** One round trip. */
   transact(transaction: Transaction): Promise<TransactionResult>;
+  /** A new lease, for keys that are to vanish with whoever wrote them. One round trip. */
+  lease(seconds: number): Promise<Lease>;
   /** Follows a prefix for ever: lists, watches, and lists again after any gap, with back-off while unreachable. */
   watch(prefix: string, watcher: Watcher): Watch;
   /** One round trip; throws where no endpoint answers. */

@@ -2,6 +2,7 @@ import { DatastoreError } from '../../src/errors.js';
 import type {
   Compare,
   Entry,
+  Lease,
   Listing,
   Store,
   Transaction,
@@ -12,7 +13,7 @@ import type {
 import { etcdRevisionOf, isNewer, revisionIn } from '../../src/datastore/revision.js';
 import { MemoryWatch } from './memory-watch.js';
 
-type Method = 'get' | 'list' | 'transact' | 'ping';
+type Method = 'get' | 'list' | 'transact' | 'ping' | 'lease' | 'keepAlive';
 
 /** The content of a {@link MemoryStore} at one moment. */
 export interface Snapshot {
@@ -30,6 +31,9 @@ export class MemoryStore implements Store {
   readonly #history: { revision: string; key: string; entry: Entry | undefined }[] = [];
   readonly #watches = new Set<MemoryWatch>();
   readonly #failures: { method: Method; error: Error }[] = [];
+  /** The keys of each lease. */
+  readonly #leases = new Map<string, Set<string>>();
+  #lastLease = 0;
   readonly #rewound = new Set<() => void>();
   #revision = 1n;
   /** How often it was put back to an earlier state. */
@@ -38,7 +42,14 @@ export class MemoryStore implements Store {
   #between: (() => void | Promise<void>) | undefined;
   #closed = false;
   /** Calls of each kind so far, for tests that count round trips. */
-  readonly calls: Record<Method, number> = { get: 0, list: 0, transact: 0, ping: 0 };
+  readonly calls: Record<Method, number> = {
+    get: 0,
+    list: 0,
+    transact: 0,
+    ping: 0,
+    lease: 0,
+    keepAlive: 0,
+  };
 
   /** The next call of this kind fails and has no effect. */
   failNext(method: Method, error: Error = new DatastoreError('etcd cannot be reached (injected)')): void {
@@ -66,6 +77,31 @@ export class MemoryStore implements Store {
     const interrupted = [...this.#watches];
     for (const watch of interrupted) watch.interrupt();
     return { again: () => interrupted.forEach(watch => watch.snapshot(this.#listing(watch.prefix))) };
+  }
+
+  /** All leases are over: their keys go. */
+  expireLeases(): void {
+    for (const id of [...this.#leases.keys()]) this.#endLease(id);
+  }
+
+  async lease(): Promise<Lease> {
+    await this.#called('lease');
+    const id = String((this.#lastLease += 1));
+    this.#leases.set(id, new Set());
+    return {
+      id,
+      keepAlive: async () => {
+        await this.#called('keepAlive');
+        return this.#leases.has(id);
+      },
+      revoke: async () => this.#endLease(id),
+    };
+  }
+
+  #endLease(id: string): void {
+    const then = [...(this.#leases.get(id) ?? [])].map(key => ({ delete: key }));
+    this.#leases.delete(id);
+    this.#apply({ compare: [], then }, false);
   }
 
   /** What {@link restore} puts back. */
@@ -170,11 +206,16 @@ export class MemoryStore implements Store {
       const found = new Map((transaction.otherwise ?? []).map(key => [key, this.#entries.get(key)]));
       return { succeeded: false, found, revision: this.#now(), doubtful };
     }
+    for (const write of transaction.then)
+      if ('put' in write && write.lease !== undefined && !this.#leases.has(write.lease))
+        throw new DatastoreError('the lease has expired');
     const next = revisionIn(this.#era, (this.#revision + 1n).toString());
     const events: ((watch: MemoryWatch) => void)[] = [];
     for (const write of transaction.then) {
       if ('put' in write) {
         const entry = { key: write.put, value: write.value, revision: next };
+        for (const keys of this.#leases.values()) keys.delete(write.put);
+        if (write.lease !== undefined) this.#leases.get(write.lease)?.add(write.put);
         this.#set(write.put, entry);
         events.push(watch => watch.put(entry));
       } else if (this.#entries.has(write.delete)) {
