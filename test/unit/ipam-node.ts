@@ -9,6 +9,7 @@ import { IpamFacts } from '../../src/ipam/facts.js';
 import { PoolLifecycle } from '../../src/ipam/pool-lifecycle.js';
 import { parseBlock, parseHandle } from '../../src/model/block.js';
 import { formatNewPool } from '../../src/model/ip-pool.js';
+import type { Store } from '../../src/datastore/store.js';
 import type { MemoryStore } from '../fakes/memory-store.js';
 
 const log = pino({ level: 'silent' });
@@ -73,7 +74,7 @@ export async function addPool(
 }
 
 /** What one host does with addresses. */
-export async function node(store: MemoryStore, name: string) {
+export async function node(store: Store, name: string) {
   const facts = new IpamFacts(store, name, log);
   open.push(facts);
   await facts.ready();
