@@ -116,6 +116,50 @@ export class EtcdProcess {
   }
 }
 
+/** A running cluster of three, as an operator has it. */
+export class EtcdCluster {
+  private constructor(readonly members: readonly EtcdProcess[]) {}
+
+  static async start(): Promise<EtcdCluster> {
+    demandEtcd();
+    const ports = await freePorts(6);
+    const cluster = new EtcdCluster(
+      [0, 1, 2].map(i => new EtcdProcess(ports[i] ?? 0, ports[i + 3] ?? 0, 'http', [], `m${i}`)),
+    );
+    for (const member of cluster.members) cluster.launch(member);
+    await healthy({ endpoints: cluster.endpoints });
+    return cluster;
+  }
+
+  get endpoints(): string[] {
+    return this.members.map(member => member.endpoint);
+  }
+
+  /** Starts a member, or starts it again on its data. */
+  launch(member: EtcdProcess): void {
+    member.launch(this.members.map(({ name, peerPort }) => `${name}=http://127.0.0.1:${peerPort}`).join(','));
+  }
+
+  /** The leader and the others; all members must answer. */
+  async roles(): Promise<{ leader: EtcdProcess; followers: EtcdProcess[] }> {
+    return eventually(() => {
+      const isLeader = (member: EtcdProcess): boolean => {
+        // Ids are larger than JavaScript's numbers: compared as text.
+        const status = member.control('endpoint', 'status', '-w', 'json');
+        const id = /"member_id":(\d+)/.exec(status)?.[1];
+        return id !== undefined && /"leader":(\d+)/.exec(status)?.[1] === id;
+      };
+      const leader = this.members.find(isLeader);
+      if (!leader) throw new Error('the cluster has no leader');
+      return { leader, followers: this.members.filter(member => member !== leader) };
+    });
+  }
+
+  async remove(): Promise<void> {
+    for (const member of this.members) await member.remove();
+  }
+}
+
 /** Fails with the remedy where there is no etcd: a contract test that skips itself proves nothing. */
 export function demandEtcd(): void {
   if (spawnSync('etcd', ['--version']).error)
