@@ -94,7 +94,10 @@ export class Presence {
         await inTime(
           this.#mirror.ready,
           PATIENCE,
-          () => new DatastoreError('the datastore is unreachable: check etcd'),
+          () =>
+            new DatastoreError(
+              'the datastore is unreachable: check that etcd runs and that ETCD_ENDPOINTS names it',
+            ),
         );
         this.check();
         return store.transact(transaction);
