@@ -2,6 +2,7 @@ import { aliveKey } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
 import { eraOf } from '../datastore/revision.js';
 import type { Lease, Store } from '../datastore/store.js';
+import { withTransact } from '../datastore/with-transact.js';
 import { inTime, withDeadline, withoutDeadline } from '../deadline.js';
 import { ConflictError, DatastoreError, reason } from '../errors.js';
 import type { Logger } from '../log.js';
@@ -45,6 +46,7 @@ export class Presence {
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #isDue = false;
+  #isFailing = false;
   #isClosed = false;
 
   /** Begins at once, in the background. `id`: see `host-id.ts`. */
@@ -86,28 +88,18 @@ export class Presence {
 
   /** The store, which writes nothing before the key was looked at, nor while another live host has our name. */
   guard(store: Store): Store {
-    return {
-      get: key => store.get(key),
-      list: prefix => store.list(prefix),
-      pages: (prefix, revision) => store.pages(prefix, revision),
-      transact: async transaction => {
-        await inTime(
-          this.#mirror.ready,
-          PATIENCE,
-          () =>
-            new DatastoreError(
-              'the datastore is unreachable: check that etcd runs and that ETCD_ENDPOINTS names it',
-            ),
-        );
-        this.check();
-        return store.transact(transaction);
-      },
-      watch: (prefix, watcher) => store.watch(prefix, watcher),
-      lease: seconds => store.lease(seconds),
-      ping: () => store.ping(),
-      onRewind: listener => store.onRewind(listener),
-      close: () => store.close(),
-    };
+    return withTransact(store, async transaction => {
+      await inTime(
+        this.#mirror.ready,
+        PATIENCE,
+        () =>
+          new DatastoreError(
+            'the datastore is unreachable: check that etcd runs and that ETCD_ENDPOINTS names it',
+          ),
+      );
+      this.check();
+      return store.transact(transaction);
+    });
   }
 
   /** Throws ConflictError while another live host is known to have our name. */
@@ -164,6 +156,7 @@ export class Presence {
       let next = BEAT;
       try {
         await withDeadline(PATIENCE, () => this.#keep());
+        this.#isFailing = false;
       } catch (error) {
         this.#log.warn(
           { reason: reason(error) },

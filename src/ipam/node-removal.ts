@@ -9,7 +9,8 @@ import {
   resourceKey,
   resourcesPrefix,
 } from '../datastore/keys.js';
-import type { Entry, Store, Transaction } from '../datastore/store.js';
+import type { Entry, Store } from '../datastore/store.js';
+import { withTransact } from '../datastore/with-transact.js';
 import { ConflictError } from '../errors.js';
 import { parseBlock } from '../model/block.js';
 import type { Block } from '../model/block.js';
@@ -47,7 +48,7 @@ export interface NodeRemovalOptions {
 /** The store, whose transactions are all refused once the node is alive. */
 export function whileGone(store: Store, node: string): Store {
   const key = aliveKey(node);
-  const transact = async (transaction: Transaction) => {
+  return withTransact(store, async transaction => {
     const result = await store.transact({
       ...transaction,
       compare: [...transaction.compare, { key, is: 'absent' }],
@@ -56,18 +57,7 @@ export function whileGone(store: Store, node: string): Store {
     const alive = result.succeeded ? undefined : result.found.get(key);
     if (alive) throw aliveError(node, alive);
     return result;
-  };
-  return {
-    get: name => store.get(name),
-    list: prefix => store.list(prefix),
-    pages: (prefix, revision) => store.pages(prefix, revision),
-    transact,
-    watch: (prefix, watcher) => store.watch(prefix, watcher),
-    lease: seconds => store.lease(seconds),
-    ping: () => store.ping(),
-    onRewind: listener => store.onRewind(listener),
-    close: () => store.close(),
-  };
+  });
 }
 
 /**
