@@ -59,7 +59,7 @@ async function main(): Promise<void> {
   >;
   const note = (name: string, ms: number): void => void times[name]?.push(ms);
   const viaNetlink = async (): Promise<void> => {
-    const spec = { name: 'cali0', mac: HOST_MAC, peerName: 'temp0', peerMac: MAC, mtu: 1450 };
+    const spec = { name: 'cali0', mac: HOST_MAC, peerName: 'temp0', peerMac: MAC, mtu: 1450, group: 81 };
     const { index } = await netlink.createVeth(spec);
     await netlink.addRoutes([{ destination: '10.0.0.1/32', type: 'unicast', device: index }], 81, 'replace');
   };

@@ -1,28 +1,23 @@
-import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { checkOptions } from './datastore/etcd-options.js';
 import { reason } from './errors.js';
-import { formatCidr, hasHostBits, parseCidr } from './ipam/cidr.js';
-import type { Cidr, Family } from './ipam/cidr.js';
-
-/** Where an operator or calico/node may have stored the node's name. */
-const NODENAME_FILE = '/var/lib/calico/nodename';
-
-type Environment = Readonly<Record<string, string | undefined>>;
-
-/** One setting: everything that is known of it stands here, once. */
-interface Setting<T> {
-  /** The first is the one we document; of those that are set the last wins, as the Go clients prefer `CALICO_…`. */
-  readonly names: readonly string[];
-  /** What it does, for `--help` and the README. */
-  readonly help: string;
-  /** Text of the default in documents. */
-  readonly shown: string;
-  readonly secret?: boolean;
-  /** Throws with what is wrong, as "must be …". */
-  parse(text: string): T;
-  fallback(env: Environment): T;
-}
+import { formatCidr } from './ipam/cidr.js';
+import type { Cidr } from './ipam/cidr.js';
+import {
+  boolean,
+  choice,
+  cidr,
+  duration,
+  integer,
+  list,
+  optional,
+  parseDockerHost,
+  parseInterfacePrefix,
+  parseNodeName,
+  path,
+  readNodeName,
+} from './setting-kinds.js';
+import type { Environment, Setting } from './setting-kinds.js';
 
 const SETTINGS = {
   etcdEndpoints: list(
@@ -92,6 +87,21 @@ const SETTINGS = {
     65_535,
     "MTU of containers' interfaces",
     'that of the interface with the default route',
+  ),
+  reconcile: choice(
+    ['CALICO_LIBNETWORK_RECONCILE'],
+    ['repair', 'report'],
+    'what the reconciler does where Docker, the datastore and the kernel disagree: `report` only logs what it would do',
+  ),
+  reconcileInterval: duration(
+    ['CALICO_LIBNETWORK_RECONCILE_INTERVAL'],
+    '30s',
+    'time between looks of the reconciler; events of Docker cause more',
+  ),
+  gcGrace: duration(
+    ['CALICO_LIBNETWORK_GC_GRACE'],
+    '60s',
+    'how long Docker has to lack an endpoint, address or network before it is freed',
   ),
   debug: {
     names: ['CALICO_DEBUG'],
@@ -214,137 +224,4 @@ function shownValue(value: unknown): string {
   // People do write user:password@ into URLs.
   if (Array.isArray(value)) return value.join(',').replaceAll(/\/\/[^/,]*@/g, '//[secret]@');
   return typeof value === 'object' ? formatCidr(value as Cidr) : String(value);
-}
-
-function list(names: string[], help: string): Setting<string[] | undefined> {
-  return {
-    names,
-    help,
-    shown: 'unset',
-    parse: text =>
-      text
-        .split(',')
-        .map(part => part.trim().replace(/\/$/, ''))
-        .filter(part => part !== ''),
-    fallback: () => undefined,
-  };
-}
-
-function optional(names: string[], help: string): Setting<string | undefined> {
-  return { names, help, shown: 'unset', parse: text => text, fallback: () => undefined };
-}
-
-function path(names: string[], fallback: string, help: string): Setting<string> {
-  return {
-    names,
-    help,
-    shown: `\`${fallback}\``,
-    parse: text => {
-      if (!text.startsWith('/')) throw new Error('must be an absolute path');
-      return text.replace(/\/+$/, '') || '/';
-    },
-    fallback: () => fallback,
-  };
-}
-
-function boolean(names: string[], fallback: boolean, help: string): Setting<boolean> {
-  return {
-    names,
-    help,
-    shown: `\`${fallback}\``,
-    parse: text => {
-      if (/^(true|1|yes|on)$/i.test(text)) return true;
-      if (/^(false|0|no|off)$/i.test(text)) return false;
-      throw new Error('must be true or false');
-    },
-    fallback: () => fallback,
-  };
-}
-
-function choice<T extends string>(names: string[], values: readonly [T, ...T[]], help: string): Setting<T> {
-  return {
-    names,
-    help,
-    shown: `\`${values[0]}\``,
-    parse: text => {
-      const found = values.find(value => value.toLowerCase() === text.toLowerCase());
-      if (found === undefined) throw new Error(`must be one of ${values.join(', ')}`);
-      return found;
-    },
-    fallback: () => values[0],
-  };
-}
-
-function integer(
-  names: string[],
-  min: number,
-  max: number,
-  help: string,
-  shown: string,
-  fallback?: number,
-): Setting<number | undefined> {
-  return {
-    names,
-    help,
-    shown,
-    parse: text => {
-      const value = Number(text);
-      if (!Number.isInteger(value) || value < min || value > max)
-        throw new Error(`must be a whole number from ${min} to ${max}`);
-      return value;
-    },
-    fallback: () => fallback,
-  };
-}
-
-function cidr(
-  names: string[],
-  family: Family,
-  fallback: string | undefined,
-  help: string,
-): Setting<Cidr | undefined> {
-  const parse = (text: string): Cidr => {
-    const value = parseCidr(text);
-    if (!value || !text.includes('/') || value.family !== family)
-      throw new Error(`must be an IPv${family} range like ${family === 4 ? '192.168.0.0/16' : 'fd80::/64'}`);
-    if (hasHostBits(text))
-      throw new Error(`has bits set right of its prefix length: ${formatCidr(value)} is meant?`);
-    return value;
-  };
-  return {
-    names,
-    help,
-    shown: fallback === undefined ? 'unset' : `\`${fallback}\``,
-    parse,
-    fallback: () => (fallback === undefined ? undefined : parse(fallback)),
-  };
-}
-
-function parseNodeName(text: string): string {
-  const name = text.trim().toLowerCase();
-  if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(name))
-    throw new Error(
-      'must be a name of letters, digits, dots and dashes, with a letter or digit at both ends',
-    );
-  return name;
-}
-
-function readNodeName(): string | undefined {
-  try {
-    return readFileSync(NODENAME_FILE, 'utf8').trim() || undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function parseInterfacePrefix(text: string): string {
-  if (!/^[a-zA-Z0-9_.-]{1,12}$/.test(text))
-    throw new Error('must be 1 to 12 letters, digits, dots, dashes or underscores');
-  return text;
-}
-
-function parseDockerHost(text: string): string {
-  const isTcp = /^(tcp|http):\/\/[^/@]+:\d+\/?$/.test(text) && URL.canParse(text.replace(/^tcp:/, 'http:'));
-  if (!isTcp && !/^unix:\/\/\/.+$/.test(text)) throw new Error('must be unix:///path or tcp://host:port');
-  return text;
 }

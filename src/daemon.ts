@@ -50,7 +50,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     const self = { node: config.nodeName, id: hostId(config.stateDir), version };
     const presence = new Presence(store, self, log.child({ module: 'presence' }));
     closing.push(() => presence.close());
-    const services = createServices(config, presence.guard(store), dataplane, log, presence.ours);
+    const services = createServices(config, presence.guard(store), dataplane, log, presence);
     closing.push(() => services.stop());
     const { network, ipam } = services.methods;
     const methods = { network: presence.gate(network), ipam: presence.gate(ipam) };

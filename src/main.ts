@@ -3,7 +3,7 @@
 // `node main.js` works as well.
 import { createRequire } from 'node:module';
 import { commandsHelp, findCommand, runCommand } from './cli/run-command.js';
-import { terminalOutput } from './cli/terminal.js';
+import { flushed, terminalOutput } from './cli/terminal.js';
 import { ConfigError, loadConfig, printConfig, settingsHelp } from './config.js';
 import type { Config } from './config.js';
 import { reason } from './errors.js';
@@ -72,4 +72,6 @@ function print(text: string): number {
   return 0;
 }
 
-process.exit(await main(process.argv.slice(2)));
+const status = await main(process.argv.slice(2));
+await flushed();
+process.exit(status);

@@ -1,15 +1,19 @@
 import type { Logger } from 'pino';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
+import { Observer } from './agent/observe.js';
+import type { Presence } from './agent/presence.js';
+import { Reconciler } from './agent/reconciler.js';
+import { carryOut } from './agent/repairs.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
-import { withDeadline } from './deadline.js';
+import { inTime, withDeadline } from './deadline.js';
 import { ContainerLabels } from './docker/container-labels.js';
 import { DockerEngine } from './docker/engine.js';
 import type { DockerEvent } from './docker/engine.js';
 import { followDocker } from './docker/follow.js';
 import { NetworkNames } from './docker/network-names.js';
-import { reason, RequestError } from './errors.js';
+import { ConflictError, reason, RequestError } from './errors.js';
 import type { Dataplane } from './host/dataplane.js';
 import { PortReservations } from './host/port-reservations.js';
 import { Allocator } from './ipam/allocator.js';
@@ -18,6 +22,8 @@ import { choosePool } from './ipam/default-pool.js';
 import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
 import { KeyedLock } from './keyed-lock.js';
+import { NetworkCreations } from './plugin/creations.js';
+import { removeEndpoint } from './plugin/endpoint-removal.js';
 import { Endpoints } from './plugin/endpoints.js';
 import { ipamDriver } from './plugin/ipam-driver.js';
 import { Joiner } from './plugin/joiner.js';
@@ -25,10 +31,14 @@ import { networkDriver } from './plugin/network-driver.js';
 import { Networks } from './plugin/networks.js';
 import { PoolRequests } from './plugin/pool-requests.js';
 import { PortPublisher } from './plugin/port-publisher.js';
+import { SaidGone } from './plugin/said-gone.js';
 import type { Methods } from './plugin/protocol.js';
 
 /** Milliseconds between tries to make the default pools. */
 const DEFAULT_POOL_RETRY = 2_000;
+
+/** Milliseconds that a look at Docker waits for the name of this host to be its own. */
+const NAME_PATIENCE = 10_000;
 
 /** Everything between the sockets and the outside. */
 export interface Services {
@@ -40,21 +50,22 @@ export interface Services {
 }
 
 /**
- * Puts the drivers together on a datastore and a dataplane, whichever they are. What is done at start waits for `ours`:
- * that the name of this host, and with it what the datastore says of it, is no other live host's.
+ * Puts the drivers together on a datastore and a dataplane, whichever they are. Nothing is done to the host by
+ * what the datastore says of its `name` before that is its own, nor while another live host has it (`presence.ts`).
  */
 export function createServices(
   config: Config,
   store: Store,
   dataplane: Dataplane,
   log: Logger,
-  ours: Promise<void> = Promise.resolve(),
+  name: Pick<Presence, 'ours' | 'check'> = { ours: Promise.resolve(), check: () => undefined },
 ): Services {
   const logOf = (module: string) => log.child({ module });
   const node = config.nodeName;
   const facts = new IpamFacts(store, node, logOf('facts'));
   const pools = new PoolLifecycle(store, facts, config, () => dataplane.foreignRoutes(), logOf('pools'));
-  const networks = new Networks(store, facts, pools, config.scope === 'global', logOf('networks'));
+  const isGlobal = config.scope === 'global';
+  const networks = new Networks(store, facts, pools, isGlobal, logOf('networks'));
   const endpoints = new Endpoints(store, node, config, logOf('endpoints'));
   const stateNow = () =>
     hostState({
@@ -99,9 +110,13 @@ export function createServices(
   };
   const labels = config.labelEndpoints ? new ContainerLabels(engine, endpoints, logOf('labels')) : undefined;
   const requests = new PoolRequests();
+  const saidGone = new SaidGone();
+  const creations = new NetworkCreations();
   const ensureDefaultPools = () => defaultPools(config, facts, pools, dataplane);
+  const allocator = new Allocator(store, facts, isGlobal, logOf('ipam'));
+  const removal = { endpoints, dataplane, joiner, ports, perEndpoint: new KeyedLock() };
   const ipam = ipamDriver({
-    allocator: new Allocator(store, facts, config.scope === 'global', logOf('ipam')),
+    allocator,
     facts,
     pools,
     requests,
@@ -109,30 +124,62 @@ export function createServices(
     isNeeded: pool => networks.isNeeded(pool),
     addressGone: async address => {
       const gone = await endpoints.dropAddress(address);
-      if (!gone) return;
-      joiner.leave(gone.endpointId);
-      await ports.forget(gone.endpointId);
-      await dataplane.detach(gone.interfaceName);
+      if (gone) await removeEndpoint(removal, gone.endpointId);
     },
     furtherRanges: subnet => networks.furtherRanges(subnet),
+    creations,
+    saidGone,
+    hasNetwork: subnet => networks.hasSubnet(subnet),
+    hasEndpoint: address => endpoints.own().some(({ addresses }) => addresses.includes(address)),
+    log: logOf('ipam'),
   });
   const network = networkDriver({
+    ...removal,
     node,
     scope: config.scope,
     networks,
-    endpoints,
-    dataplane,
-    joiner,
-    ports,
     requests,
-    perEndpoint: new KeyedLock(),
+    creations,
+    saidGone,
     profileOf,
+  });
+  const observer = new Observer({
+    store,
+    engine,
+    facts,
+    networks,
+    endpoints,
+    allocator,
+    dataplane,
+    saidGone,
+    isGlobal,
+  });
+  const repairs = { ...removal, node, allocator, networks, pools, profileOf };
+  const repairWires = async () =>
+    dataplane.repair(await joiner.restore(endpoints.own(), id => networks.known(id)));
+  const reconciler = new Reconciler({
+    observe: async () => {
+      await inTime(
+        name.ours,
+        NAME_PATIENCE,
+        () => new ConflictError('whose name this host has is not known yet'),
+      );
+      name.check();
+      await repairWires();
+      return observer.observe();
+    },
+    carryOut: (repair, observed) => carryOut(repairs, repair, observed),
+    dryRun: config.reconcile === 'report',
+    interval: config.reconcileInterval,
+    grace: config.gcGrace,
+    now: () => performance.now(),
+    log: logOf('reconciler'),
   });
 
   const whenDatastoreAnswers = async (): Promise<void> => {
-    await Promise.all([facts.whenRead(), networks.ready, endpoints.ready, ours]);
+    await Promise.all([facts.whenRead(), networks.ready, endpoints.ready, name.ours]);
     for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
-    const repaired = await dataplane.repair(await joiner.restore(endpoints.own(), id => networks.known(id)));
+    const repaired = await repairWires();
     if (repaired.length > 0)
       log.info({ repaired }, 'put back what endpoints had lost while the daemon was away');
     await ports.restore(endpoints.own());
@@ -141,9 +188,11 @@ export function createServices(
     await untilDone(ensureDefaultPools, log);
     // Docker may have been asked before there were endpoints to put its labels on.
     await labels?.copyAll().catch(() => undefined);
+    reconciler.happened();
   };
   const dockerConnected = (): void => {
     void dataplane.dockerStarted();
+    reconciler.dockerConnected();
     engine
       .networks()
       .then(found => names.learnAll(found))
@@ -154,20 +203,29 @@ export function createServices(
     if (action === 'create') names.learn(id, attributes.name ?? '');
     if (action === 'destroy') names.forget(id);
     if (action === 'connect' && networks.known(id)) labels?.connected(attributes.container ?? '', id);
+    else reconciler.happened();
   };
+  // What was put back by it may be gone in Docker, and the other way round.
+  const unfollowRewinds = store.onRewind(() => reconciler.happened());
   let unfollow = (): void => undefined;
 
   return {
     methods: { network, ipam },
     start() {
-      unfollow = followDocker(engine, { connected: dockerConnected, event: dockerSaid }, logOf('docker'));
+      unfollow = followDocker(
+        engine,
+        { connected: dockerConnected, lost: () => reconciler.dockerLost(), event: dockerSaid },
+        logOf('docker'),
+      );
       whenDatastoreAnswers().catch((error: unknown) =>
         log.error({ reason: reason(error) }, 'start is incomplete'),
       );
     },
     stop() {
       unfollow();
+      unfollowRewinds();
       host.stop();
+      reconciler.stop();
       for (const part of [facts, networks, endpoints, reservations]) part.close();
     },
   };

@@ -7,11 +7,11 @@ const RETRY = 200;
 
 /**
  * Follows dockerd's events for ever, through its restarts. `connected` runs whenever a stream was opened: what it asks
- * Docker then, together with the events that follow, misses nothing. Returns what ends it.
+ * Docker then, together with the events that follow, misses nothing. `lost` runs when it has ended. Returns what ends it.
  */
 export function followDocker(
   engine: DockerEngine,
-  on: { connected(): void; event(event: DockerEvent): void },
+  on: { connected(): void; lost(): void; event(event: DockerEvent): void },
   log: Logger,
 ): () => void {
   const stopping = new AbortController();
@@ -36,6 +36,7 @@ export function followDocker(
   void (async () => {
     while (!signal.aborted) {
       await follow();
+      on.lost();
       await new Promise(resolve => setTimeout(resolve, RETRY).unref());
     }
   })();

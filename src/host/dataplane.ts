@@ -54,6 +54,13 @@ export interface ForeignRoute {
   readonly onLink: boolean;
 }
 
+/** The host end of a veth that we made. */
+export interface HostInterface {
+  readonly name: string;
+  /** Its other end is in another network namespace, and up: a container may be using it. */
+  readonly isInUse: boolean;
+}
+
 /** What should be true on this host beyond the endpoints. CIDRs are canonical text. */
 export interface HostState {
   /** This node's own blocks: each gets a blackhole route, so a free address is not sent to the default gateway. */
@@ -67,11 +74,6 @@ export interface HostState {
 }
 
 export interface Dataplane {
-  /**
-   * Makes the veth pair of an endpoint that will be attached soon, without its routes: an address may still turn out to
-   * be another's. Optional, and undone by `detach`. Throws HostError.
-   */
-  prepare(wiring: EndpointWiring): Promise<void>;
   /**
    * Makes the veth pair with both ends in the host's namespace, sysctls and routes. An existing pair whose
    * container end is still here is used again, any other leftover of that name is replaced. Throws HostError.
@@ -87,8 +89,8 @@ export interface Dataplane {
   apply(state: HostState): Promise<void>;
   /** dockerd has (re)started, and may have thrown away what lets packets pass its firewall. */
   dockerStarted(): Promise<void>;
-  /** Names of the host interfaces of endpoints, known or not: to find leftovers. */
-  hostInterfaces(): Promise<readonly string[]>;
+  /** The host ends of veths that we made, whether their endpoints are known or not: to find leftovers. */
+  hostInterfaces(): Promise<readonly HostInterface[]>;
   /** Host interface's MTU a new endpoint should get where nothing is configured. */
   defaultMtu(): Promise<number>;
   /** Routes of the host without ours and without the default ones, and its addresses: no pool may collide with them. */

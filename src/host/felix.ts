@@ -1,11 +1,11 @@
 import type { Logger } from '../log.js';
 import { reason } from '../errors.js';
-import type { Dataplane, EndpointWiring, ForeignRoute } from './dataplane.js';
-import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
+import type { Dataplane, EndpointWiring, ForeignRoute, HostInterface } from './dataplane.js';
+import { defaultMtu, foreignRoutes } from './facts.js';
 import type { LinuxOptions } from './linux.js';
 import { LinkReaper } from './reaper.js';
 import { RtNetlink } from './rtnetlink.js';
-import { Veths } from './veth.js';
+import { Veths, hostInterfaces } from './veth.js';
 
 /**
  * The dataplane beside a Felix on the same host: makes and deletes veths, with the settings their host ends need
@@ -33,10 +33,6 @@ export class FelixDataplane implements Dataplane {
     this.prefix = options.interfacePrefix ?? 'cali';
   }
 
-  async prepare(wiring: EndpointWiring): Promise<void> {
-    await this.veths.ensure(wiring);
-  }
-
   async attach(wiring: EndpointWiring): Promise<void> {
     await this.veths.ensure(wiring);
   }
@@ -61,10 +57,8 @@ export class FelixDataplane implements Dataplane {
     // Forwarding is Felix's too.
   }
 
-  /** Names of the host interfaces of endpoints, known or not, without those being deleted: to find leftovers. */
-  async hostInterfaces(): Promise<string[]> {
-    const names = (await hostLinks(this.netlink, this.prefix)).map(link => link.name);
-    return names.filter(name => !this.reaper.isDeleting(name));
+  hostInterfaces(): Promise<readonly HostInterface[]> {
+    return hostInterfaces(this.netlink, this.reaper);
   }
 
   async defaultMtu(): Promise<number> {

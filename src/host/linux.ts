@@ -1,7 +1,14 @@
 import type { Logger } from '../log.js';
 import { HostError, reason } from '../errors.js';
 import { Conntrack } from './conntrack.js';
-import type { Dataplane, EndpointWiring, ForeignRoute, HostState, PublishedPort } from './dataplane.js';
+import type {
+  Dataplane,
+  EndpointWiring,
+  ForeignRoute,
+  HostInterface,
+  HostState,
+  PublishedPort,
+} from './dataplane.js';
 import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
 import { Forwarding } from './forwarding.js';
 import { HostAddresses } from './host-addresses.js';
@@ -10,10 +17,9 @@ import { NatTable } from './nft.js';
 import { LinkReaper } from './reaper.js';
 import { HostRoutes } from './routes.js';
 import { RtNetlink } from './rtnetlink.js';
-import type { Link } from './rtnetlink-messages.js';
 import { StaleFlows } from './stale-flows.js';
 import { turnOnForwarding4, turnOnForwarding6 } from './sysctl.js';
-import { Veths, hasIpv6 } from './veth.js';
+import { Veths, hasIpv6, hostInterfaces } from './veth.js';
 import { watchNftables, watchRoutes } from './watch.js';
 import type { Watch } from './watch.js';
 
@@ -59,8 +65,6 @@ export class LinuxDataplane implements Dataplane {
   private readonly checkInterval: number;
   private readonly due = new Map<Part, NodeJS.Timeout>();
   private readonly complaints = new Map<Part, string>();
-  /** Pairs that were made before they are attached, by host interface. */
-  private readonly prepared = new Map<string, { index: number; wiring: string }>();
   private watches: Watch[] | undefined;
   private timer: NodeJS.Timeout | undefined;
   private isApplied = false;
@@ -85,7 +89,10 @@ export class LinuxDataplane implements Dataplane {
    * policy to DROP by then or never will, and it does so only where it turns forwarding on itself.
    */
   async attach(wiring: EndpointWiring): Promise<void> {
-    const link = (await this.takePrepared(wiring)) ?? (await this.makeVeth(wiring));
+    this.watch();
+    if (turnOnForwarding4()) this.log.info('turned net.ipv4.ip_forward on');
+    if (hasIpv6(wiring) && turnOnForwarding6()) this.log.info('turned net.ipv6.conf.all.forwarding on');
+    const link = await this.veths.ensure(wiring);
     try {
       await this.addresses.add(link, wiring);
       await this.routes.addEndpoint(link, wiring);
@@ -96,34 +103,12 @@ export class LinuxDataplane implements Dataplane {
     }
   }
 
-  async prepare(wiring: EndpointWiring): Promise<void> {
-    const { index } = await this.makeVeth(wiring);
-    this.prepared.set(wiring.hostInterface, { index, wiring: JSON.stringify(wiring) });
-  }
-
-  private makeVeth(wiring: EndpointWiring): Promise<Link> {
-    this.watch();
-    if (turnOnForwarding4()) this.log.info('turned net.ipv4.ip_forward on');
-    if (hasIpv6(wiring) && turnOnForwarding6()) this.log.info('turned net.ipv6.conf.all.forwarding on');
-    return this.veths.ensure(wiring);
-  }
-
-  /** The pair that `prepare` made, if it is there still and as wanted. */
-  private async takePrepared(wiring: EndpointWiring): Promise<Link | undefined> {
-    const prepared = this.prepared.get(wiring.hostInterface);
-    this.prepared.delete(wiring.hostInterface);
-    if (prepared?.wiring !== JSON.stringify(wiring)) return undefined;
-    const link = await this.netlink.link(wiring.hostInterface);
-    return link?.index === prepared.index ? link : undefined;
-  }
-
   /**
    * Resolves when the routes are gone; the interface follows within some 20 ms, on a thread of its own. The same
    * name may be attached at once: that waits. A deletion that fails is logged, and made up for by the next detach or
    * attach of the name.
    */
   async detach(hostInterface: string): Promise<void> {
-    this.prepared.delete(hostInterface);
     if (this.reaper.isDeleting(hostInterface)) return;
     this.addresses.forget(hostInterface);
     if (!(await this.routes.removeEndpoint(hostInterface))) return;
@@ -142,7 +127,7 @@ export class LinuxDataplane implements Dataplane {
         if (link === undefined || this.reaper.isDeleting(link.name)) continue;
         this.routes.remember(link, wiring);
         this.addresses.remember(link, wiring);
-        settings.push(...this.veths.repair(wiring));
+        settings.push(...(await this.veths.repair(link, wiring)));
         // Reading a dozen settings takes 0.1 ms; with hundreds of endpoints others need a turn in between.
         await new Promise(resolve => setImmediate(resolve));
       }
@@ -175,10 +160,8 @@ export class LinuxDataplane implements Dataplane {
     if (this.isApplied) await this.check('forwarding');
   }
 
-  /** Names of the host interfaces of endpoints, known or not, without those being deleted: to find leftovers. */
-  async hostInterfaces(): Promise<string[]> {
-    const names = (await hostLinks(this.netlink, this.prefix)).map(link => link.name);
-    return names.filter(name => !this.reaper.isDeleting(name));
+  hostInterfaces(): Promise<readonly HostInterface[]> {
+    return hostInterfaces(this.netlink, this.reaper);
   }
 
   async defaultMtu(): Promise<number> {

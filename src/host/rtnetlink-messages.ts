@@ -16,6 +16,10 @@ export interface Link {
   /** Bytes. */
   readonly mtu: number;
   readonly isUp: boolean;
+  /** Of a veth: the other end is up too. */
+  readonly isRunning: boolean;
+  /** IFLA_GROUP; 0 where nobody set one. */
+  readonly group: number;
   /** Kind of a virtual device, e.g. `veth`; '' for hardware. */
   readonly kind: string;
   /** Index of a veth's other end, in whatever namespace that is. */
@@ -64,6 +68,8 @@ export interface VethSpec {
   readonly peerMac: string;
   /** Bytes, both ends. */
   readonly mtu: number;
+  /** IFLA_GROUP of the first end: `ip link show group N`. */
+  readonly group: number;
 }
 
 /** Message types. */
@@ -77,31 +83,54 @@ export const RTM = {
   delRoute: 25,
   getRoute: 26,
 };
-const IFLA = { address: 1, ifname: 3, mtu: 4, link: 5, linkinfo: 18, extMask: 29, linkNetnsid: 37 };
+const IFLA = {
+  address: 1,
+  ifname: 3,
+  mtu: 4,
+  link: 5,
+  linkinfo: 18,
+  group: 27,
+  extMask: 29,
+  linkNetnsid: 37,
+};
 const INFO = { kind: 1, data: 2 };
 const VETH_INFO_PEER = 1;
 const RTA = { dst: 1, oif: 4, priority: 6, multipath: 9, table: 15, gateway: 5, via: 18 };
 const IFA = { address: 1, local: 2 };
 const IFF_UP = 1;
+const IFF_RUNNING = 0x40;
 const TABLE_MAIN = 254;
 /** rtm_scope. Link: the destination is on this interface, there is no next hop to resolve; IPv6 knows no scopes. */
 export const SCOPE = { universe: 0, link: 253, host: 254, any: 255 };
 const ROUTE_TYPES = { unicast: 1, blackhole: 6 };
 /** Reads a link from an RTM_NEWLINK payload. */
 export function decodeLink(data: Buffer): Link {
-  const isUp = (data.readUInt32LE(8) & IFF_UP) !== 0;
-  let [name, mac, mtu, kind] = ['', '', 0, ''];
+  const flags = data.readUInt32LE(8);
+  const [isUp, isRunning] = [(flags & IFF_UP) !== 0, (flags & IFF_RUNNING) !== 0];
+  let [name, mac, mtu, kind, group] = ['', '', 0, '', 0];
   let peerIndex: number | undefined;
   let isPeerElsewhere = false;
   eachAttribute(data, 16, (type, start, end) => {
     if (type === IFLA.ifname) name = nameOf(data.subarray(start, end));
     else if (type === IFLA.mtu) mtu = data.readUInt32LE(start);
     else if (type === IFLA.address) mac = macText(data.subarray(start, end));
+    else if (type === IFLA.group) group = data.readUInt32LE(start);
     else if (type === IFLA.link) peerIndex = data.readUInt32LE(start);
     else if (type === IFLA.linkNetnsid) isPeerElsewhere = true;
     else if (type === IFLA.linkinfo) kind = infoKind(data.subarray(start, end));
   });
-  return { index: data.readInt32LE(4), name, mac, mtu, isUp, kind, peerIndex, isPeerElsewhere };
+  return {
+    index: data.readInt32LE(4),
+    name,
+    mac,
+    mtu,
+    isUp,
+    isRunning,
+    kind,
+    group,
+    peerIndex,
+    isPeerElsewhere,
+  };
 }
 
 /** Reads a route of table main from an RTM_NEWROUTE or RTM_DELROUTE payload; undefined for any other. */
@@ -168,6 +197,7 @@ export function namedLinkBody(name: string): AttrStream {
 export function vethBody(spec: VethSpec): AttrStream {
   const body = linkBody(0, true);
   putLink(body, spec.name, spec.mac, spec.mtu);
+  body.push(IFLA.group, putU32(spec.group));
   body.push(IFLA.linkinfo, info => {
     info.push(INFO.kind, Buffer.from('veth'));
     info.push(INFO.data, data =>

@@ -1,5 +1,5 @@
 import { HostError } from '../errors.js';
-import type { EndpointWiring } from './dataplane.js';
+import type { EndpointWiring, HostInterface } from './dataplane.js';
 import { NetlinkError } from './netlink.js';
 import type { LinkReaper } from './reaper.js';
 import type { Link } from './rtnetlink-messages.js';
@@ -12,6 +12,16 @@ import type { Setting } from './sysctl.js';
  * address made from it is the same everywhere: fe80::ecee:eeff:feee:eeee, the containers' IPv6 gateway.
  */
 export const HOST_MAC = 'ee:ee:ee:ee:ee:ee';
+
+/** Tells our host ends from those of another Calico on the same host, which have such names too. */
+const LINK_GROUP = 81;
+
+/** Host ends that we made, without those being deleted. */
+export async function hostInterfaces(netlink: RtNetlink, reaper: LinkReaper): Promise<HostInterface[]> {
+  return (await netlink.links())
+    .filter(({ kind, group, name }) => kind === 'veth' && group === LINK_GROUP && !reaper.isDeleting(name))
+    .map(({ name, isPeerElsewhere, isRunning }) => ({ name, isInUse: isPeerElsewhere && isRunning }));
+}
 
 /**
  * Settings of a host end that the IPv4 side needs. Not among them: route_localnet, which Calico sets everywhere for
@@ -94,9 +104,10 @@ export class Veths {
     return link;
   }
 
-  /** Puts back the settings that differ; answers with them. */
-  repair(wiring: EndpointWiring): string[] {
-    return ensureSettings(endpointSettings(wiring));
+  /** Puts back the settings that differ, and sets the host end up; answers with what it did. */
+  async repair(link: Link, wiring: EndpointWiring): Promise<string[]> {
+    if (!link.isUp) await this.netlink.setUp(link.index);
+    return [...(link.isUp ? [] : [`${link.name} up`]), ...ensureSettings(endpointSettings(wiring))];
   }
 
   private async createOrReuse(wiring: EndpointWiring): Promise<Link> {
@@ -119,6 +130,7 @@ export class Veths {
       peerName: wiring.containerInterface,
       peerMac: wiring.mac,
       mtu: wiring.mtu,
+      group: LINK_GROUP,
     });
   }
 

@@ -7,7 +7,7 @@ import { KeyedLock } from '../keyed-lock.js';
 import type { AllocationAttribute, Block } from '../model/block.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { assignmentError } from './assignment-error.js';
-import { nextFree, ownedBy } from './block.js';
+import { holderOf, nextFree, ownedBy } from './block.js';
 import type { BlockRequest } from './block-queue.js';
 import { assignNextIn, assignTo, isHeldBy, releaseIn } from './block-requests.js';
 import type { Assignment, Holder, NoAssignment } from './block-requests.js';
@@ -27,7 +27,8 @@ import {
 import type { Address, Cidr, Family } from './cidr.js';
 import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
-import { reserveAt, reservedFor, reservingNodes } from './reservation.js';
+import { UnreadableBlockError } from './read-block.js';
+import { reserveAt, reservedFor, reservingNodes, reservingRequest } from './reservation.js';
 
 /** Any free address is asked for. */
 export interface AnyAddress {
@@ -103,17 +104,54 @@ export class Allocator {
    * else (free, another node's, in no block) changes nothing and answers false.
    */
   async release(address: Address): Promise<boolean> {
-    await this.facts.ready();
-    const cidr = await this.blocks.around(address);
-    if (!cidr) return false;
     const { node } = this.facts;
     const isOurs = (holder: AllocationAttribute, block: Block): boolean => {
       if (reservedFor(holder) !== undefined) return this.isGlobal || reservingNodes(holder).includes(node);
       const owner = holder.secondary?.node;
       return owner === undefined ? block.affinity === ownedBy(node) : owner === node;
     };
-    const by = this.isGlobal ? undefined : node;
-    return this.blocks.queue(cidr).submit(releaseIn(this.facts, ordinalOf(cidr, address), isOurs, by));
+    return this.releaseWhere(address, isOurs, this.isGlobal ? undefined : node);
+  }
+
+  /**
+   * Frees an address if it is held under just this handle, and where a revision is given, if the handle still is that
+   * one: of just one allocation. Answers whether it was; one round trip.
+   */
+  async releaseHandle(address: Address, handle: string, revision?: string): Promise<boolean> {
+    const isIt = (holder: AllocationAttribute) => holder.handle_id === handle;
+    const only = revision === undefined ? {} : { handle: { id: handle, revision, otherwise: false } };
+    return this.releaseWhere(address, isIt, undefined, only);
+  }
+
+  /** Gives up this node's part of a reservation if it still is the one with this mark. One round trip. */
+  async releaseReservation(address: Address, handle: string, request: string): Promise<boolean> {
+    const { node } = this.facts;
+    const isIt = (holder: AllocationAttribute) =>
+      holder.handle_id === handle && reservingRequest(holder, node) === request;
+    return this.releaseWhere(address, isIt, node);
+  }
+
+  /** Who holds an address now; undefined where nobody does. One round trip, or two where its pool is gone. */
+  async holder(address: Address): Promise<AllocationAttribute | undefined> {
+    await this.facts.ready();
+    const cidr = await this.blocks.around(address);
+    const block = cidr && (await this.blocks.read(cidr));
+    return block && holderOf(block, ordinalOf(block.cidr, address));
+  }
+
+  /** `node`: of a reservation that other nodes share, only its part goes. */
+  private async releaseWhere(
+    address: Address,
+    isIt: (holder: AllocationAttribute, block: Block, ordinal: number) => boolean,
+    node: string | undefined,
+    only: Pick<BlockRequest<boolean>, 'handle'> = {},
+  ): Promise<boolean> {
+    await this.facts.ready();
+    const cidr = await this.blocks.around(address);
+    if (!cidr) return false;
+    const ordinal = ordinalOf(cidr, address);
+    const request = releaseIn(this.facts, ordinal, (holder, block) => isIt(holder, block, ordinal), node);
+    return this.blocks.queue(cidr).submit({ ...request, ...only });
   }
 
   private async take(
@@ -174,14 +212,22 @@ export class Allocator {
       if (trusting && known && nextFree(known, allowed) === undefined) continue;
       const confirmed = this.facts.isConfirmed(affinityKey(this.facts.node, cidr));
       if (!confirmed && (await this.blocks.claim(cidr)) === 'taken') continue;
-      const address = await this.assignFromOne(cidr, request, trusting);
-      if (address) return address;
+      try {
+        const address = await this.assignFromOne(cidr, request, trusting);
+        if (address) return address;
+      } catch (error) {
+        // Somebody damaged it; there are others.
+        if (!(error instanceof UnreadableBlockError)) throw error;
+      }
     }
     return undefined;
   }
 
   private ownBlocks({ within }: AnyAddress, pools: IpPool[]): Cidr[] {
-    const blocks = pools.flatMap(pool => this.facts.ownBlocks(pool.cidr));
+    // An affinity to a block of another size would make one that holds addresses of the pool's blocks a second time.
+    const blocks = pools.flatMap(pool =>
+      this.facts.ownBlocks(pool.cidr).filter(({ length }) => length === pool.blockSize),
+    );
     return within ? blocks.filter(cidr => overlap(within, cidr)) : blocks;
   }
 
@@ -291,13 +337,12 @@ export class Allocator {
       for (const delay of UNDO_DELAYS) {
         await new Promise(resolve => setTimeout(resolve, delay).unref());
         try {
-          const cidr = await this.blocks.around(address);
-          if (!cidr) return;
-          const ordinal = ordinalOf(cidr, address);
-          const isThis = (_holder: AllocationAttribute, block: Block) => isHeldBy(block, ordinal, assignment);
-          const undone = await this.blocks
-            .queue(cidr)
-            .submit(releaseIn(this.facts, ordinal, isThis, undefined));
+          // Only our part of a reservation: other nodes may have come to share it meanwhile.
+          const undone = await this.releaseWhere(
+            address,
+            (_holder, block, ordinal) => isHeldBy(block, ordinal, assignment),
+            this.facts.node,
+          );
           if (undone)
             this.log.info(
               { address: formatAddress(address), handle },

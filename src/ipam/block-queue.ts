@@ -2,12 +2,13 @@ import { blockKey, handleKey } from '../datastore/keys.js';
 import type { Compare, Entry, Store, TransactionResult, Write } from '../datastore/store.js';
 import { remaining, withDeadline, withoutDeadline } from '../deadline.js';
 import { ConflictError, DatastoreError } from '../errors.js';
-import { formatBlock, formatHandle, parseBlock, parseHandle } from '../model/block.js';
+import { formatBlock, formatHandle, parseHandle } from '../model/block.js';
 import type { Block, HandleCounts } from '../model/block.js';
 import { bump, collectCooled, isEmpty } from './block.js';
 import { formatCidr } from './cidr.js';
 import type { Cidr } from './cidr.js';
 import type { IpamFacts } from './facts.js';
+import { readBlock, UnreadableBlockError } from './read-block.js';
 
 /** etcd takes 128 operations in a transaction; a request needs one for its handle. */
 const BATCH = 100;
@@ -33,6 +34,8 @@ export interface BlockRequest<T> {
   readonly reliesOnFacts?: boolean;
   /** A "nothing" that was decided on a remembered block is good enough; otherwise the block is read first. */
   readonly trustMemory?: boolean;
+  /** It is only for this revision of a handle; the answer where the handle is another by now. */
+  readonly handle?: { readonly id: string; readonly revision: string; readonly otherwise: T };
   /** True where `block` shows that an earlier try of this request, whose answer was lost, was applied. */
   wasApplied?(block: Block, change: Change<T>): boolean;
   /** Called after the request has failed although `change` may have been, or was, applied. */
@@ -120,7 +123,7 @@ export class BlockQueue {
       if (!this.known) fresh = true;
       const before = this.known ?? (await this.read());
       if (!before) return open.forEach(job => job.resolve(job.request.gone));
-      const planned = this.plan(open, before.block, fresh);
+      const planned = this.plan(open, before.block, fresh, handles);
       if (planned.unsure) {
         this.known = undefined;
         continue;
@@ -142,11 +145,21 @@ export class BlockQueue {
   }
 
   /** Plans the jobs one after the other on one block; answers those that do nothing. */
-  private plan(jobs: Job[], start: Block, fresh: boolean): { block: Block; jobs: Job[]; unsure: boolean } {
+  private plan(
+    jobs: Job[],
+    start: Block,
+    fresh: boolean,
+    handles: ReadonlyMap<string, Entry | undefined>,
+  ): { block: Block; jobs: Job[]; unsure: boolean } {
     let block = collectCooled(start, new Date(), this.facts.ipamConfig.cooldownSeconds);
     const answers: [Job, unknown][] = [];
     const changing: Job[] = [];
     for (const job of jobs) {
+      const { handle } = job.request;
+      if (handle && handles.has(handle.id) && handles.get(handle.id)?.revision !== handle.revision) {
+        answers.push([job, handle.otherwise]);
+        continue;
+      }
       const plan = job.request.plan(block);
       if ('nothing' in plan) {
         if (!fresh && job.request.trustMemory !== true) return { block: start, jobs, unsure: true };
@@ -173,9 +186,13 @@ export class BlockQueue {
     const then: Write[] = [
       keepsNothing ? { delete: this.key } : { put: this.key, value: formatBlock(block) },
     ];
+    const revisions = new Map(
+      jobs.flatMap(({ request: { handle } }) => (handle ? [[handle.id, handle.revision]] : [])),
+    );
     for (const [id, by] of handleChanges(jobs)) {
       const write = changeHandle(id, formatCidr(this.cidr), by, handles);
-      compare.push(write.compare);
+      const revision = revisions.get(id);
+      compare.push(revision === undefined ? write.compare : { key: handleKey(id), is: 'revision', revision });
       then.push(...write.then);
     }
     return this.store.transact({ compare, then, otherwise: compare.map(({ key }) => key) });
@@ -194,7 +211,7 @@ export class BlockQueue {
     handles: Map<string, Entry | undefined>,
   ): Job[] {
     const entry = result.found.get(this.key);
-    const block = entry && parseBlock(entry.value);
+    const block = entry && readBlock(entry);
     this.known = entry && block && { block, revision: entry.revision };
     this.facts.observe(result.found, result.revision);
     for (const [id] of handleChanges(jobs)) handles.set(id, result.found.get(handleKey(id)));
@@ -209,9 +226,8 @@ export class BlockQueue {
   private async read(): Promise<{ block: Block; revision: string } | undefined> {
     const entry = await this.store.get(this.key);
     if (!entry) return undefined;
-    const block = parseBlock(entry.value);
-    if (!block)
-      throw new ConflictError(`${this.key} in etcd holds no block that can be read: run ipam check`);
+    const block = readBlock(entry);
+    if (!block) throw new UnreadableBlockError(this.key);
     this.known = { block, revision: entry.revision };
     return this.known;
   }

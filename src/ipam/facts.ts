@@ -43,7 +43,16 @@ export class IpamFacts {
     readonly node: string,
     log: Logger,
   ) {
-    this.pools = new Mirror(store, resourcesPrefix('ippools'), (_key, text) => parseIpPool(text), log);
+    this.pools = new Mirror(
+      store,
+      resourcesPrefix('ippools'),
+      (key, text) => {
+        const pool = parseIpPool(text);
+        // Guards name the pool's key by its name.
+        return pool && resourceKey('ippools', pool.name) === key ? pool : undefined;
+      },
+      log,
+    );
     this.reservations = new Mirror(
       store,
       resourcesPrefix('ipreservations'),
@@ -78,6 +87,11 @@ export class IpamFacts {
   async ready(): Promise<void> {
     if (this.isRead) return;
     await inTime(this.whenRead(), PATIENCE, () => new DatastoreError(UNREACHABLE));
+  }
+
+  /** False while the datastore is out of sight: what is known may be old. */
+  get isCurrent(): boolean {
+    return this.mirrors().every(mirror => mirror.isCurrent);
   }
 
   /** Runs `changed` after any of the facts changed. */

@@ -12,7 +12,6 @@ import {
 import type { Entry, Store } from '../datastore/store.js';
 import { withTransact } from '../datastore/with-transact.js';
 import { ConflictError } from '../errors.js';
-import { parseBlock } from '../model/block.js';
 import type { Block } from '../model/block.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { parseNetworkRecord } from '../model/network-record.js';
@@ -26,6 +25,7 @@ import type { Cidr } from './cidr.js';
 import { disownBlock } from './claim.js';
 import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
+import { readBlock } from './read-block.js';
 import { holdingsIn, isHandleOf, isHeldByNode, nobodys, tunnelHandles } from './node-holdings.js';
 
 /** Deletes in one transaction; etcd takes 128 operations. */
@@ -183,8 +183,8 @@ export class NodeRemoval {
   private async *allBlocks(): AsyncGenerator<Block> {
     for (const family of [4, 6] as const)
       for await (const { entries } of this.store.pages(blocksPrefix(family)))
-        for (const { value } of entries) {
-          const block = parseBlock(value);
+        for (const entry of entries) {
+          const block = readBlock(entry);
           if (block) yield block;
         }
   }

@@ -35,6 +35,11 @@ export class Endpoints {
     return this.mirror.ready;
   }
 
+  /** False while the datastore is out of sight: what is known may be old. */
+  get isCurrent(): boolean {
+    return this.mirror.isCurrent;
+  }
+
   /** Runs `changed` after any endpoint changed. */
   onChange(changed: () => void): void {
     this.mirror.onChange(changed);
@@ -48,11 +53,6 @@ export class Endpoints {
   /** Those of this node. */
   own(): WorkloadEndpoint[] {
     return this.all().filter(endpoint => endpoint.node === this.node);
-  }
-
-  /** True where the mirror has an endpoint of this node. */
-  isKnown(endpointId: string): boolean {
-    return this.mirror.get(this.key(endpointId)) !== undefined;
   }
 
   /** No round trip where the mirror has it, else one. */

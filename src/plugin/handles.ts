@@ -4,15 +4,21 @@
  * address freed in between is noticed.
  */
 
+/** `libnetwork.<node>.<mac, 12 digits>.<address>` */
 export function endpointHandle(node: string, mac: string, address: string): string {
-  return `libnetwork.${node}.${mac.replaceAll(':', '')}.${address}`;
+  return `${endpointHandlePrefix(node)}${mac.replaceAll(':', '')}.${address}`;
 }
 
-/** What {@link endpointHandle} was made of, the MAC without colons; undefined where the id is not of that form. */
+/** What all endpoint handles of a node begin with; also those of a node whose name goes on with a dot. */
+export function endpointHandlePrefix(node: string): string {
+  return `libnetwork.${node}.`;
+}
+
+/** What {@link endpointHandle} was made of, the MAC in colon form; undefined where the id is not of that form. */
 export function parseEndpointHandle(id: string): { node: string; mac: string; address: string } | undefined {
   // A node's name may have dots, and so has an IPv4 address: the MAC between them is the last part that can be one.
   const [, node, mac, address] = /^libnetwork\.(.+)\.([0-9a-f]{12})\.([0-9.]+|[0-9a-f:]+)$/.exec(id) ?? [];
   return node !== undefined && mac !== undefined && address !== undefined
-    ? { node, mac, address }
+    ? { node, mac: mac.replaceAll(/(..)(?=.)/g, '$1:'), address }
     : undefined;
 }

@@ -1,7 +1,9 @@
-import { NoAddressError, RequestError } from '../errors.js';
+import type { Logger } from 'pino';
+import type { SaidGone } from './said-gone.js';
+import { NoAddressError, reason, RequestError } from '../errors.js';
 import type { Allocator } from '../ipam/allocator.js';
-import { goTime } from '../ipam/block.js';
-import { cover, formatAddress, formatCidr, parseAddress } from '../ipam/cidr.js';
+import { allocationMetadata } from '../ipam/block.js';
+import { formatAddress, formatCidr, parseAddress } from '../ipam/cidr.js';
 import type { Address, Cidr, Family } from '../ipam/cidr.js';
 import { describePool } from '../ipam/facts.js';
 import type { IpamFacts } from '../ipam/facts.js';
@@ -9,39 +11,80 @@ import type { PoolLifecycle } from '../ipam/pool-lifecycle.js';
 import { isDisappearing } from '../model/ip-pool.js';
 import type { IpPool } from '../model/ip-pool.js';
 import type { JsonObject } from '../model/json.js';
+import type { NetworkCreations } from './creations.js';
 import { mac, requiredText, text, texts } from './fields.js';
 import { endpointHandle } from './handles.js';
 import { admits, formatPoolId, parsePoolId } from './pool-id.js';
 import type { PoolChoice } from './pool-id.js';
+import { choosePools, poolsOf, shownPool } from './pool-choice.js';
 import { poolRequest } from './pool-request.js';
-import type { PoolRequest } from './pool-request.js';
 import { ADDRESS_SPACE, GATEWAY4, GATEWAY6, LABEL } from './protocol.js';
 import type { Methods } from './protocol.js';
 import type { PoolRequests } from './pool-requests.js';
+import { UnjoinedAddresses } from './unjoined.js';
 
 export interface IpamDriverParts {
   readonly allocator: Allocator;
   readonly facts: IpamFacts;
   readonly pools: PoolLifecycle;
   readonly requests: PoolRequests;
+  readonly creations: NetworkCreations;
   /** Makes the default pools if there are none. */
   ensureDefaultPools(): Promise<void>;
   /** True where a network refers to the pool, as the datastore says now. */
   isNeeded(pool: IpPool): Promise<boolean>;
+  /** True where a network of this host has the subnet. */
+  hasNetwork(subnet: Cidr): boolean;
+  /** True where an endpoint of this node has the address. */
+  hasEndpoint(address: string): boolean;
   /** An address is about to be released: nothing of this node may go on using it. */
   addressGone(address: string): Promise<void>;
   /** Where else the network that begins with this subnet takes addresses from when it is full. */
   furtherRanges(subnet: Cidr): readonly Cidr[];
+  readonly saidGone: SaidGone;
+  readonly log: Logger;
 }
 
 /** Docker's IpamDriver on Calico's IPAM. */
 export function ipamDriver(parts: IpamDriverParts): Methods {
-  const { allocator, facts, pools } = parts;
+  const { allocator, facts, pools, creations } = parts;
+  const unjoined = new UnjoinedAddresses();
   const choiceOf = (body: JsonObject) =>
     parsePoolId(
       requiredText(body, 'PoolID'),
       name => facts.allPools().find(pool => pool.name === name)?.cidr,
     );
+
+  /** Gives back what the creation of a network had got before it failed. */
+  const giveUp = async (subnet: Cidr, reserved: readonly Address[]): Promise<void> => {
+    for (const address of reserved) await allocator.release(address);
+    const pool = facts.poolAround(subnet);
+    if (pool?.isOurs) await pools.removeIfUnused(pool.name, found => parts.isNeeded(found));
+  };
+  /** Keeps an address back for a network that is being created. Where that cannot be, the creation has failed. */
+  const keepBack = async (wanted: string, type: string, choice: PoolChoice): Promise<Address> => {
+    try {
+      const address = wantedAddress(wanted, choice, facts);
+      await allocator.reserve(address, type, allocationMetadata(facts.node));
+      if (choice.subnet) creations.reserved(choice.subnet, address);
+      parts.saidGone.delete(formatAddress(address));
+      return address;
+    } catch (error) {
+      // Docker 20.10 does not say that it gives up.
+      if (choice.subnet) await giveUp(choice.subnet, creations.refused(choice.subnet)).catch(later);
+      throw error;
+    }
+  };
+  /** dockerd keeps the IPv4 address of a container that is refused an IPv6 one (moby, createEndpoint). */
+  const giveBackOther = async (hardware: string): Promise<void> => {
+    for (const address of unjoined.of(hardware)) {
+      const text = formatAddress(address);
+      if (!parts.hasEndpoint(text))
+        await allocator.releaseHandle(address, endpointHandle(facts.node, hardware, text));
+    }
+  };
+  const later = (error: unknown): void =>
+    parts.log.warn({ reason: reason(error) }, 'cannot give back now what a failed request had got');
 
   return {
     // A MAC before the address: it names the allocation's owner and ties RequestAddress to CreateEndpoint.
@@ -56,7 +99,8 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       const request = poolRequest(body);
       parts.requests.requested(request);
       await facts.ready();
-      const choice = await choose(request, parts);
+      const choice = await choosePools(request, parts);
+      if (choice.subnet) creations.began(choice.subnet);
       const shown = choice.subnet ?? shownPool(choice, facts);
       if (!choice.subnet) parts.requests.answered(shown);
       return {
@@ -67,13 +111,13 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       };
     },
 
-    /** One round trip where no pool of ours is left over. */
+    /** One round trip where no pool of ours is left over. It is the end of a network, or of a creation that failed. */
     'IpamDriver.ReleasePool': async body => {
       await facts.ready();
       const { subnet, family } = choiceOf(body);
       if (!subnet) parts.requests.released(family);
-      const pool = subnet && facts.poolAround(subnet);
-      if (pool?.isOurs) await pools.removeIfUnused(pool.name, found => parts.isNeeded(found));
+      // The removal of another network of the host with that subnet, while one is created, looks the same.
+      if (subnet) await giveUp(subnet, parts.hasNetwork(subnet) ? [] : creations.failed(subnet));
       return {};
     },
 
@@ -88,21 +132,27 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       const isGateway = options[LABEL.requestType] === LABEL.gateway;
       if (isGateway && wanted === '') return { Address: dummyGateway(choice.family), Data: {} };
       const hardware = mac(options[LABEL.macAddress] ?? '', 'the MAC address');
-      const secondary = { node: facts.node, timestamp: goTimestamp(new Date()) };
-      const address = wanted === '' ? undefined : wantedAddress(wanted, choice, facts);
-      if (address && hardware === undefined)
-        await allocator.reserve(address, isGateway ? 'gateway' : 'aux', secondary);
-      else if (hardware === undefined)
+      if (hardware === undefined) {
+        if (wanted !== '') return answer(await keepBack(wanted, isGateway ? 'gateway' : 'aux', choice));
         throw new RequestError(
           'an address was asked for without a MAC address: Docker 20.10 or later is needed',
         );
+      }
       const holder = {
-        handle: (given: string) => endpointHandle(facts.node, hardware ?? '', given),
-        secondary,
+        handle: (given: string) => endpointHandle(facts.node, hardware, given),
+        secondary: allocationMetadata(facts.node),
       };
-      if (address && hardware !== undefined) await allocator.assignAddress(address, holder);
-      const given = address ?? (await anyAddress(choice, holder, parts));
-      return { Address: `${formatAddress(given)}/${given.family === 4 ? 32 : 128}`, Data: {} };
+      try {
+        const address =
+          wanted === '' ? await anyAddress(choice, holder, parts) : wantedAddress(wanted, choice, facts);
+        if (wanted !== '') await allocator.assignAddress(address, holder);
+        unjoined.given(hardware, address);
+        parts.saidGone.delete(formatAddress(address));
+        return answer(address);
+      } catch (error) {
+        await giveBackOther(hardware).catch(later);
+        throw error;
+      }
     },
 
     /** One round trip. Never an error for what is not ours to free: dockerd would only log it. */
@@ -111,80 +161,15 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       const address = parseAddress(requiredText(body, 'Address').split('/')[0] ?? '');
       if (!address) throw new RequestError(`Address "${text(body, 'Address')}" is no IP address`);
       if (isDummy(address)) return {};
-      await parts.addressGone(formatAddress(address));
-      await allocator.release(address);
+      creations.released(address);
+      const shown = formatAddress(address);
+      await parts.saidGone.during(shown, async () => {
+        await parts.addressGone(shown);
+        await allocator.release(address);
+      });
       return {};
     },
   };
-}
-
-async function choose(request: PoolRequest, parts: IpamDriverParts): Promise<PoolChoice> {
-  const { family, subnet, range, options } = request;
-  const named = options.pools && namedPools(options.pools, family, parts.facts);
-  if (subnet) {
-    const pool = await parts.pools.poolFor(subnet, options);
-    if (named && !named.includes(pool.name))
-      throw new RequestError(
-        `--subnet ${formatCidr(subnet)} lies in ${describePool(pool)}, which --ipam-opt ippools does not name`,
-      );
-    return { family, subnet, ...(range ? { range } : {}) };
-  }
-  if (named) return { family, pools: named };
-  if (defaultPools(family, parts.facts).length === 0) await parts.ensureDefaultPools();
-  if (defaultPools(family, parts.facts).length > 0) return { family };
-  const remedy = family === 4 ? 'create an IPPool' : 'set CALICO_IPV6POOL_CIDR for the daemon';
-  throw new RequestError(
-    `there is no IPv${family} pool for networks without a subnet: give the network an IPv${family} --subnet, or ${remedy}`,
-  );
-}
-
-/** Those of the named pools that are of the family. All must exist and be usable, whatever their family. */
-function namedPools(names: readonly string[], family: Family, facts: IpamFacts): string[] {
-  const found = names.map(name => {
-    const pool = facts.allPools().find(candidate => candidate.name === name);
-    if (!pool) throw new RequestError(`--ipam-opt ippools: there is no IPPool ${name}`);
-    if (pool.disabled) throw new RequestError(`--ipam-opt ippools: ${describePool(pool)} is disabled`);
-    if (!pool.allowsWorkloads)
-      throw new RequestError(
-        `--ipam-opt ippools: ${describePool(pool)} is not meant for containers (allowedUses)`,
-      );
-    return pool;
-  });
-  const ours = found.filter(pool => pool.cidr.family === family).map(pool => pool.name);
-  if (ours.length === 0)
-    throw new RequestError(`--ipam-opt ippools=${names.join(',')}: none of them is IPv${family}`);
-  return ours;
-}
-
-function defaultPools(family: Family, facts: IpamFacts): IpPool[] {
-  const labels = facts.nodeLabels;
-  return facts
-    .allPools()
-    .filter(
-      pool =>
-        pool.cidr.family === family &&
-        !pool.disabled &&
-        pool.automatic &&
-        pool.allowsWorkloads &&
-        pool.selectsNode(labels),
-    );
-}
-
-/** The pools a network without subnet takes its addresses from. */
-function poolsOf(choice: PoolChoice, facts: IpamFacts): IpPool[] {
-  const { pools, family } = choice;
-  return pools ? facts.allPools().filter(pool => pools.includes(pool.name)) : defaultPools(family, facts);
-}
-
-/**
- * The range dockerd is shown for a network without subnet. IPv4: 0.0.0.0/0, which every engine exempts from its checks
- * (they would ask again and again). IPv6 has no such exemption before 27: the range around the pools, which contains no
- * nameserver of the host.
- */
-function shownPool(choice: PoolChoice, facts: IpamFacts): Cidr {
-  const everything: Cidr = { family: choice.family, base: 0n, length: 0 };
-  if (choice.family === 4) return everything;
-  return cover(poolsOf(choice, facts).map(pool => pool.cidr)) ?? everything;
 }
 
 /** From the network's first subnet, or a further one when that is full. */
@@ -237,7 +222,6 @@ function isDummy(address: Address): boolean {
   return shown === GATEWAY4 || shown === GATEWAY6 || shown === '0.0.0.0' || shown === '::';
 }
 
-/** As Calico's own clients write it into `timestamp`. */
-function goTimestamp(now: Date): string {
-  return goTime(now).replace('T', ' ').replace('Z', ' +0000 UTC');
+function answer(address: Address): { Address: string; Data: object } {
+  return { Address: `${formatAddress(address)}/${address.family === 4 ? 32 : 128}`, Data: {} };
 }

@@ -48,15 +48,6 @@ export class Joiner {
     );
   }
 
-  /**
-   * Makes the veth of an endpoint that is just being written: dockerd joins it next, and the kernel works while etcd
-   * does. It gets no address's traffic yet. Throws HostError.
-   */
-  async prepare(endpoint: WorkloadEndpoint, network: NetworkRecord): Promise<void> {
-    const mtu = networkMtu(network) ?? (await this.defaultMtu());
-    await this.parts.dataplane.prepare(this.wiringOf(endpoint, mtu, 1));
-  }
-
   /** Wires an endpoint into its container; what dockerd is to do with the other end. No round trip. */
   async join(endpoint: WorkloadEndpoint, network: NetworkRecord, sandbox: string): Promise<JoinResponse> {
     const { dataplane, endpoints } = this.parts;

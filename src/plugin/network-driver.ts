@@ -1,34 +1,30 @@
+import type { SaidGone } from './said-gone.js';
 import { RequestError } from '../errors.js';
-import type { Dataplane } from '../host/dataplane.js';
 import { goTime } from '../ipam/block.js';
 import { formatCidr, hasHostBits, parseAddress, parseCidr } from '../ipam/cidr.js';
-import type { Cidr } from '../ipam/cidr.js';
-import type { KeyedLock } from '../keyed-lock.js';
+import type { Address, Cidr } from '../ipam/cidr.js';
+import { objectOrEmpty } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import type { NetworkRecord } from '../model/network-record.js';
 import { hostInterfaceOf } from '../model/workload-endpoint.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
-import type { Endpoints } from './endpoints.js';
+import type { NetworkCreations } from './creations.js';
+import { removeEndpoint } from './endpoint-removal.js';
+import type { EndpointRemovalParts } from './endpoint-removal.js';
 import { id, mac, object, objects, requiredText, text } from './fields.js';
 import { checkEndpointOptions } from './endpoint-options.js';
-import type { Joiner } from './joiner.js';
 import { checkAddressSpaces, networkOptions } from './network-options.js';
 import type { Networks } from './networks.js';
 import type { PoolRequests } from './pool-requests.js';
-import type { PortPublisher } from './port-publisher.js';
 import type { Methods } from './protocol.js';
 
-export interface NetworkDriverParts {
+export interface NetworkDriverParts extends EndpointRemovalParts {
   readonly node: string;
   readonly scope: 'local' | 'global';
   readonly networks: Networks;
-  readonly endpoints: Endpoints;
-  readonly dataplane: Dataplane;
-  readonly joiner: Joiner;
-  readonly ports: PortPublisher;
   readonly requests: PoolRequests;
-  /** One call at a time per endpoint. */
-  readonly perEndpoint: KeyedLock;
+  readonly creations: NetworkCreations;
+  readonly saidGone: SaidGone;
   /** The profile of a network's endpoints: its name, if Docker has told it by now, or what `-o profile` says. */
   profileOf(networkId: string): string | undefined;
 }
@@ -76,17 +72,19 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
         options,
         rest: {},
       });
+      for (const subnet of subnets) parts.creations.created(subnet, reservedOf(data));
       parts.requests.settled(ranges.filter(range => !subnets.includes(range)).map(({ family }) => family));
       return {};
     },
 
     /** Two round trips, more where a pool goes with it. Missing is fine. */
     'NetworkDriver.DeleteNetwork': async body => {
-      await networks.remove(id(body, 'NetworkID'));
+      const networkId = id(body, 'NetworkID');
+      await parts.saidGone.during(networkId, () => networks.remove(networkId));
       return {};
     },
 
-    /** One round trip, and meanwhile the veth. */
+    /** One round trip. */
     'NetworkDriver.CreateEndpoint': serialised(async (endpointId, body) => {
       const network = await knownNetwork(networks, body);
       checkEndpointOptions(object(body, 'Options'));
@@ -115,18 +113,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
         labels: {},
         ports: [],
       };
-      const [written, wired] = await Promise.allSettled([
-        endpoints.create(endpoint),
-        // Not for one that is there, as when a call is repeated: its veth may be in use.
-        endpoints.isKnown(endpointId) ? undefined : joiner.prepare(endpoint, network),
-      ]);
-      const failed = written.status === 'rejected' || wired.status === 'rejected';
-      if (failed && !endpoints.isKnown(endpointId)) await dataplane.detach(endpoint.interfaceName);
-      if (written.status === 'rejected') throw written.reason;
-      if (wired.status === 'rejected') {
-        await Promise.all([dataplane.detach(endpoint.interfaceName), endpoints.remove(endpointId)]);
-        throw wired.reason;
-      }
+      await endpoints.create(endpoint);
       // The name may have come while the endpoint was being written.
       if (profile === undefined) endpoints.setMissingProfiles(parts.profileOf);
       // Only what the request left open may be filled in, and it left nothing.
@@ -169,9 +156,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
 
     /** One round trip. Missing is fine. */
     'NetworkDriver.DeleteEndpoint': serialised(async endpointId => {
-      joiner.leave(endpointId);
-      await Promise.all([dataplane.detach(hostInterfaceOf(endpointId)), endpoints.remove(endpointId)]);
-      await ports.forget(endpointId);
+      await parts.saidGone.during(endpointId, () => removeEndpoint(parts, endpointId));
       return {};
     }),
 
@@ -196,6 +181,12 @@ function subnetOf(data: JsonObject): Cidr {
   const cidr = parseCidr(pool);
   if (!cidr || hasHostBits(pool)) throw new RequestError(`Pool "${pool}" is no CIDR`);
   return cidr;
+}
+
+/** The gateways and auxiliary addresses of CreateNetwork's pools. */
+function reservedOf(data: readonly JsonObject[]): Address[] {
+  const texts = data.flatMap(pool => [pool.Gateway, ...Object.values(objectOrEmpty(pool.AuxAddresses))]);
+  return texts.flatMap(value => parseAddress(String(value).split('/')[0] ?? '') ?? []);
 }
 
 function addressOf(wanted: JsonObject, field: string): string | undefined {

@@ -42,6 +42,21 @@ export class Networks {
     this.mirror.onChange(changed);
   }
 
+  /** False while the datastore is out of sight: what is known may be old. */
+  get isCurrent(): boolean {
+    return this.mirror.isCurrent;
+  }
+
+  /** The records of all hosts that are known now. */
+  all(): NetworkRecord[] {
+    return [...this.mirror.values()];
+  }
+
+  /** Those of this host. */
+  own(): NetworkRecord[] {
+    return this.all().filter(record => this.concerns(record));
+  }
+
   /** Networks of this host whose endpoints reach only each other. */
   internal(): NetworkRecord[] {
     return [...this.mirror.values()].filter(record => record.internal && this.concerns(record));
@@ -94,6 +109,14 @@ export class Networks {
       this.facts.observe(result.found, result.revision);
     }
     throw new ConflictError('the IPPools of the network are being changed by too many at once: try again');
+  }
+
+  /** True where a network of this host has the subnet. */
+  hasSubnet(subnet: Cidr): boolean {
+    const text = formatCidr(subnet);
+    return [...this.mirror.values()].some(
+      record => this.concerns(record) && record.subnets.some(({ cidr }) => cidr === text),
+    );
   }
 
   /**

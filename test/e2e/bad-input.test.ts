@@ -56,6 +56,11 @@ const REFUSED: readonly (readonly [string, readonly string[], RegExp])[] = [
   ['an IPv6 range on IPv4', [SUBNET, '--ip-range=fd80:1::/120'], /fd80:1::\/120/],
   ['an ip-range without subnet', ['--ip-range=198.51.100.0/28'], /ip-range|subnet/],
   ['two that overlap', [SUBNET, '--subnet=198.51.100.0/25'], /overlap/],
+  [
+    'gateway and aux the same',
+    [SUBNET, '--gateway=198.51.100.1', '--aux-address=a=198.51.100.1'],
+    /198\.51\.100\.1/,
+  ],
   // Docker gives back neither gateway nor aux addresses where something after them is refused.
   [
     'a gateway, and IPv6 that there is none of',
@@ -87,7 +92,10 @@ const REFUSED_BY_API: readonly (readonly [string, object, RegExp])[] = [
   ['an IPv6 gateway on IPv4', { Gateway: 'fd80:1::1' }, /fd80:1::1/],
 ];
 
-onEachEngine('bad input', {}, matrix => {
+/** The reconciler frees what Docker 20.10 forgets, here within seconds. */
+const QUICK = { CALICO_LIBNETWORK_GC_GRACE: '1s', CALICO_LIBNETWORK_RECONCILE_INTERVAL: '1s' };
+
+onEachEngine('bad input', { env: QUICK }, matrix => {
   let before: Awaited<ReturnType<typeof dump>>;
   beforeAll(async () => {
     const { host } = matrix;
@@ -114,6 +122,14 @@ onEachEngine('bad input', {}, matrix => {
     before = await dump(host);
   });
 
+  /** What in etcd is not as it was. */
+  async function changes(): Promise<string[]> {
+    const after = await dump(matrix.host);
+    return [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
+      key => before[key] !== after[key],
+    );
+  }
+
   /** Refused with this text, and nothing came of it. */
   async function check(said: string, reason: RegExp): Promise<void> {
     const { host } = matrix;
@@ -121,11 +137,8 @@ onEachEngine('bad input', {}, matrix => {
     if (networks.split('\n').includes('refused')) await host.docker('network', 'rm', 'refused');
     expect(networks.split('\n')).not.toContain('refused');
     expect(said.replaceAll('\n', ' ')).toMatch(reason);
-    const after = await dump(host);
-    const changed = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
-      key => before[key] !== after[key],
-    );
-    before = after;
+    const changed = await changes();
+    before = await dump(host);
     expect(changed, `changed in etcd by: ${said}`).toEqual([]);
   }
 
@@ -137,9 +150,11 @@ onEachEngine('bad input', {}, matrix => {
   });
 
   it.each(REFUSED_BY_API)('%s, by the API', async (_name, config, reason) => {
-    // A part of the default pool: Docker 20.10 gives a pool made on the fly not back where an address is refused.
-    const IPAM = { Driver: 'calico-ipam', Config: [{ Subnet: '192.168.99.0/24', ...config }] };
+    const IPAM = { Driver: 'calico-ipam', Config: [{ Subnet: '198.51.100.0/24', ...config }] };
     const answer = await post(matrix.host, '/networks/create', { Name: 'refused', Driver: 'calico', IPAM });
+    // Having asked for the pool, Docker 20.10 refuses an address by itself, and tells nobody.
+    if (matrix.engine === '20')
+      await poll('the pool to go', 10_000, async () => (await changes()).length === 0);
     await check(answer.text, reason);
     expect(answer.status).toBeGreaterThanOrEqual(400);
   });

@@ -3,7 +3,8 @@ import { poll } from '../bed/poll.js';
 import { CALICO, container, ping, pingOutside } from './calico-host.js';
 import { handles, keys } from './datastore.js';
 import { expectNothingLeft, namesOf, start, timed, untilUp } from './churn.js';
-import { addressIn, clear, onEachEngine, reaches, sweep } from './matrix.js';
+import { addressIn, clear, onEachEngine, sweep } from './matrix.js';
+import { reaches } from './traffic.js';
 
 const LIVE = '--live-restore';
 onEachEngine('churn', {}, matrix => {

@@ -51,9 +51,12 @@ describe.each<Engine>(['20', '28'])('the life of a host with Docker %s', engine 
     await work();
     await host.docker('exec', from, 'killall', '-INT', 'ping');
     await pinging.exited;
-    const summary = pinging.tail(4);
-    expect(summary).toMatch(/ 0% packet loss/);
-    expect(Number(/(\d+) packets transmitted/.exec(summary)?.[1])).toBeGreaterThan(5);
+    // The last question may be without answer: ping is interrupted at any moment.
+    const answered = [...pinging.output().matchAll(/ seq=(\d+) /g)].map(match => Number(match[1]));
+    expect(answered).toEqual(answered.map((_, index) => index));
+    const [, asked] = /(\d+) packets transmitted/.exec(pinging.output()) ?? [];
+    expect(Number(asked) - answered.length).toBeLessThanOrEqual(1);
+    expect(answered.length).toBeGreaterThan(5);
   };
 
   const running = () =>

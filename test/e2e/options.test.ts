@@ -1,20 +1,10 @@
 import { afterEach, expect, it } from 'vitest';
 import { objectOrEmpty } from '../../src/model/json.js';
+import { poll } from '../bed/poll.js';
 import { CALICO, container, expectCleanHost } from './calico-host.js';
 import { dump, handles, keys } from './datastore.js';
-import {
-  addressIn,
-  ask,
-  clear,
-  endpointOf,
-  inside,
-  inspected,
-  linesIn,
-  onEachEngine,
-  reaches,
-  serveIn,
-  sweep,
-} from './matrix.js';
+import { addressIn, clear, endpointOf, inspected, onEachEngine, sweep } from './matrix.js';
+import { ask, inside, linesIn, reaches, serveIn } from './traffic.js';
 
 /** What stays when networks are gone: profiles, which a user may have edited, and what the default pools have. */
 const STAYS = /\/profiles\/|default-ipv|192\.168\.|192-168/;
@@ -104,6 +94,21 @@ onEachEngine('options of networks', {}, matrix => {
     const addresses = [await addressIn(host, 'one', 'kept', 6), await addressIn(host, 'two', 'kept', 6)];
     expect(addresses.sort()).toEqual(['fd80:1::', 'fd80:1::3']);
     await clear(host, 'kept');
+    await nothingIsLeft();
+  });
+
+  it('keeps no IPv4 address of a container that gets no IPv6', async () => {
+    const { host } = matrix;
+    await create('--ipv6', '--subnet=203.0.113.0/24', '--subnet=fd80:9::/127', 'scarce');
+    await container(host, 'one', 'scarce');
+    await container(host, 'two', 'scarce');
+    const before = await handles(host);
+    const said = await host.dockerFails('run', '--rm', '--net', 'scarce', 'busybox', 'true');
+    expect(said).toContain('fd80:9::/127');
+    await host.dockerFails('run', '--rm', '--net', 'scarce', '--ip6', 'fd80:9::1', 'busybox', 'true');
+    await poll('the addresses', 5_000, async () => (await handles(host)).length === before.length);
+    expect(await handles(host)).toEqual(before);
+    await clear(host, 'scarce');
     await nothingIsLeft();
   });
 

@@ -1,19 +1,10 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { isObject, objectOrEmpty, parseJson } from '../../src/model/json.js';
-import { poll } from '../bed/poll.js';
 import { CALICO, container } from './calico-host.js';
-import { dump, keys } from './datastore.js';
-import { addressIn, ask, inside, linesIn, onEachEngine, serveIn, sweep } from './matrix.js';
-
-/** Listens on a TCP and UDP port of a host as any program does. */
-const listener = (port: number) => [
-  process.execPath,
-  '-e',
-  `const die = error => { console.log('failed ' + error.code); process.exit(1); };
-  const udp = require('node:dgram').createSocket('udp4').on('error', die);
-  require('node:net').createServer().on('error', die).listen(${port}, '0.0.0.0', () =>
-    udp.bind(${port}, () => console.log('listening')));`,
-];
+import { dump } from './datastore.js';
+import { addressIn, onEachEngine, sweep } from './matrix.js';
+import { goneAt, wrongAt } from './ports.js';
+import { ask, inside, linesIn, serveIn } from './traffic.js';
 
 onEachEngine('published ports', { dockerd: ['--live-restore'] }, matrix => {
   beforeEach(async () => {
@@ -26,52 +17,8 @@ onEachEngine('published ports', { dockerd: ['--live-restore'] }, matrix => {
   const runFails = (name: string, ...args: string[]) =>
     matrix.host.dockerFails('run', '-d', '--name', name, '--net', 'net24', ...args, 'busybox', 'sleep', '1d');
 
-  /** Who answers on a port of the host, from each place there is: `who from where` that is not as expected. */
-  async function wrong(
-    port: number,
-    expected: string,
-    { protocol = 'tcp' as 'tcp' | 'udp', containers = [] as readonly string[], loopback = true } = {},
-  ): Promise<string[]> {
-    const { host, bed } = matrix;
-    const both = [host.address, host.address6];
-    const local = loopback ? ['127.0.0.1', ...(protocol === 'tcp' ? ['::1'] : [])] : [];
-    const places = [
-      ...both.map(address => ({ from: 'outside', machine: bed.outside, address, enter: [] as string[] })),
-      ...[...both, ...local].map(address => ({
-        from: 'host',
-        machine: host,
-        address,
-        enter: [] as string[],
-      })),
-    ];
-    for (const name of containers) {
-      const enter = await inside(host, name);
-      places.push(...both.map(address => ({ from: name, machine: host, address, enter })));
-    }
-    const said = await Promise.all(
-      places.map(async ({ from, machine, address, enter }) => {
-        const who = (await ask(machine, protocol, address, port, enter)).split(' ')[0] ?? '';
-        return { who, where: `${who} at ${address} port ${port}/${protocol} from ${from}` };
-      }),
-    );
-    return said.filter(({ who }) => who !== expected).map(({ where }) => where);
-  }
-
-  /** Nothing of a port is left: nobody answers, no rule and no endpoint names it, and a program can have it. */
-  async function expectGone(port: number): Promise<void> {
-    const { host } = matrix;
-    const table = async () => (await host.run(['nft', 'list', 'table', 'inet', 'calico_libnetwork'])).stdout;
-    await poll(`rules of port ${port} gone`, 3_000, async () => !(await table()).includes(` ${port} `));
-    expect(await wrong(port, 'nobody')).toEqual([]);
-    const named = Object.entries(await dump(host)).filter(([, value]) =>
-      value?.includes(`"hostPort":${port}`),
-    );
-    expect(named).toEqual([]);
-    const other = await host.spawn(listener(port), { log: `free-${port}-${Date.now()}` });
-    await poll('a word of the listener', 5_000, () => /listening|failed/.test(other.output()));
-    expect(other.output()).toContain('listening');
-    await other.stop('SIGKILL');
-  }
+  const wrong = (port: number, expected: string, options = {}) => wrongAt(matrix, port, expected, options);
+  const expectGone = (port: number) => goneAt(matrix, port);
 
   it('tcp, udp and ranges: open from everywhere, and gone after rm', async () => {
     const { host } = matrix;
@@ -168,71 +115,6 @@ onEachEngine('published ports', { dockerd: ['--live-restore'] }, matrix => {
       await expectGone(8080);
     },
   );
-
-  it('two containers, or a container and a program, do not get one port', async () => {
-    const { host } = matrix;
-    await run('web', '-p', '8080:80', '-p', '5353:53/udp');
-    await serveIn(host, 'web', 80, 53);
-    const before = await keys(host);
-    for (const args of [
-      ['-p', '8080:80'],
-      ['-p', '5353:53/udp'],
-      ['-p', '127.0.0.1:8080:80'],
-      ['-p', '8088:80', '-p', '8080:81'],
-    ]) {
-      const text = await runFails('second', ...args);
-      expect(text).toMatch(/(8080\/tcp|5353\/udp).*in use/);
-      await host.docker('rm', 'second');
-      expect(await keys(host)).toEqual(before);
-    }
-    await expectGone(8088);
-    expect(await wrong(8080, 'web')).toEqual([]);
-    // The other protocol is another port.
-    await run('fits', '-p', '8080:80/udp');
-    // A program of the host first, then a container; and a container first.
-    const program = await host.spawn(listener(8090), { log: 'program' });
-    await poll('program', 5_000, () => program.output().includes('listening'));
-    expect(await runFails('second', '-p', '8090:80')).toMatch(/8090\/tcp.*in use/);
-    await host.docker('rm', 'second');
-    await program.stop('SIGKILL');
-    await run('second', '-p', '8090:80');
-    const late = await host.spawn(listener(8090), { log: 'late' });
-    await poll('late', 5_000, () => late.ended);
-    expect(late.output()).toContain('EADDRINUSE');
-    // Docker's own, on a bridge, in both orders.
-    expect(
-      await host.dockerFails('run', '-d', '--name', 'bridged', '-p', '8080:80', 'busybox', 'true'),
-    ).toMatch(/8080/);
-    await host.docker('rm', '-f', 'bridged');
-    await container(host, 'bridged', 'bridge', '-p', '8091:80');
-    expect(await runFails('third', '-p', '8091:80')).toMatch(/8091\/tcp.*in use/);
-    await host.docker('rm', '-f', 'third', 'bridged');
-    await run('third', '-p', '8091:80');
-    await host.docker('rm', '-f', 'web', 'fits', 'second', 'third');
-    expect(await keys(host, '/workloadendpoints/')).toEqual([]);
-  });
-
-  it.each(['SIGTERM', 'SIGKILL'] as const)('kept and exclusive over a %s of the daemon', async signal => {
-    const { host } = matrix;
-    await run('web', '-p', '8080:80', '-p', '5353:53/udp');
-    await serveIn(host, 'web', 80, 53);
-    await host.stopServe(signal);
-    // The way by ::1 is through the daemon itself.
-    expect((await wrong(8080, 'web')).filter(place => !place.includes(' ::1 '))).toEqual([]);
-    await host.serve();
-    await poll(
-      'the port again',
-      5_000,
-      async () => (await wrong(8080, 'web', { containers: ['web'] })).length === 0,
-    );
-    expect(await wrong(5353, 'web', { protocol: 'udp' })).toEqual([]);
-    expect(await runFails('second', '-p', '8080:80')).toMatch(/8080\/tcp.*in use/);
-    const late = await host.spawn(listener(8080), { log: `late-${signal}` });
-    await poll('late', 5_000, () => /listening|failed/.test(late.output()));
-    expect(late.output()).toContain('EADDRINUSE');
-    await host.docker('rm', '-f', 'web', 'second');
-    await expectGone(8080);
-  });
 
   it.each(['aaa', 'zzz'])('of a container on calico and the bridge %s', async bridge => {
     const { host, bed } = matrix;

@@ -1,9 +1,11 @@
 import { afterEach, expect, it } from 'vitest';
 import { CALICO, container, expectCleanHost } from './calico-host.js';
 import { handles, keys } from './datastore.js';
-import { addressIn, endpointOf, inside, linesIn, onEachEngine, reaches, sweep } from './matrix.js';
+import { addressIn, endpointOf, onEachEngine, sweep } from './matrix.js';
+import { reachable } from './reachable.js';
+import type { Peer } from './reachable.js';
+import { inside, linesIn, reaches } from './traffic.js';
 
-const OUTSIDE = '10.99.0.1';
 const FIRST_ROUTES = ['default via 169.254.1.1 dev cali0', '169.254.1.1 dev cali0 scope link'];
 
 onEachEngine('containers on several networks', {}, matrix => {
@@ -14,36 +16,8 @@ onEachEngine('containers on several networks', {}, matrix => {
   const connect = (network: string, name: string, ...args: string[]) =>
     matrix.host.docker('network', 'connect', ...args, network, name);
 
-  /** A network's address of a container, and those who have to reach it and to be reached: all pairs, both ways. */
-  async function expectReachable(
-    target: string,
-    networks: readonly string[],
-    others: readonly (readonly [container: string, network: string])[],
-  ): Promise<void> {
-    const { host, bed } = matrix;
-    const enter = await inside(host, target);
-    const own = await Promise.all(networks.map(network => addressIn(host, target, network)));
-    const checks: { name: string; answered: Promise<boolean> }[] = [];
-    const check = (name: string, answered: Promise<boolean>) => checks.push({ name, answered });
-    for (const [other, network] of others) {
-      const from = await inside(host, other);
-      const address = await addressIn(host, other, network);
-      check(`${target} to ${other} (${address})`, reaches(host, address, enter));
-      for (const [index, each] of own.entries()) {
-        check(`${other} to ${target} in ${String(networks[index])}`, reaches(host, each, from));
-        check(`${target} as ${each} to ${other} (${address})`, reaches(host, address, enter, each));
-      }
-    }
-    check(`${target} to the outside`, reaches(host, OUTSIDE, enter));
-    for (const [index, each] of own.entries()) {
-      check(`host to ${target} in ${String(networks[index])}`, reaches(host, each));
-      await bed.fabric(['ip', 'route', 'replace', each, 'via', host.address]);
-      check(`outside to ${target} in ${String(networks[index])}`, reaches(bed.outside, each));
-    }
-    const answered = await Promise.all(checks.map(each => each.answered));
-    const failed = checks.filter((_, index) => answered[index] !== true).map(({ name }) => name);
-    expect(failed).toEqual([]);
-  }
+  const expectReachable = (target: string, networks: readonly string[], others: readonly Peer[]) =>
+    reachable(matrix, target, networks, others);
 
   it('connect and disconnect, in various orders', async () => {
     const { host } = matrix;

@@ -1,29 +1,29 @@
-import type { Dataplane, EndpointWiring, ForeignRoute, HostState } from '../../src/host/dataplane.js';
+import type {
+  Dataplane,
+  EndpointWiring,
+  ForeignRoute,
+  HostInterface,
+  HostState,
+} from '../../src/host/dataplane.js';
 
 /** A dataplane that only remembers what it was told. */
 export class FakeDataplane implements Dataplane {
   readonly attached = new Map<string, EndpointWiring>();
-  /** Veths without routes. */
-  readonly prepared = new Set<string>();
+  /** Host interfaces whose other end a container has. */
+  readonly inUse = new Set<string>();
   state: HostState | undefined;
   routes: ForeignRoute[] = [];
   /** The next attach fails with it. */
   failure: Error | undefined;
 
-  async prepare(wiring: EndpointWiring): Promise<void> {
-    this.prepared.add(wiring.hostInterface);
-  }
-
   async attach(wiring: EndpointWiring): Promise<void> {
     const { failure } = this;
     this.failure = undefined;
     if (failure) throw failure;
-    this.prepared.delete(wiring.hostInterface);
     this.attached.set(wiring.hostInterface, wiring);
   }
   async detach(hostInterface: string): Promise<void> {
     this.attached.delete(hostInterface);
-    this.prepared.delete(hostInterface);
   }
   async repair(): Promise<readonly string[]> {
     return [];
@@ -32,8 +32,8 @@ export class FakeDataplane implements Dataplane {
     this.state = state;
   }
   async dockerStarted(): Promise<void> {}
-  async hostInterfaces(): Promise<readonly string[]> {
-    return [...this.attached.keys()];
+  async hostInterfaces(): Promise<readonly HostInterface[]> {
+    return [...this.attached.keys()].map(name => ({ name, isInUse: this.inUse.has(name) }));
   }
   async defaultMtu(): Promise<number> {
     return 1500;

@@ -134,7 +134,7 @@ describe('detach', () => {
     await host.call('attach', endpoint(1));
     expect(await routes()).toEqual(['10.65.0.1 dev cali1 scope link']);
     expect((await links()).has('temp1')).toBe(true);
-    expect(await host.call('hostInterfaces')).toEqual(['cali1']);
+    expect(await host.call('hostInterfaces')).toEqual([{ name: 'cali1', isInUse: false }]);
   });
 
   test('leaves a route that moved to another endpoint', async () => {

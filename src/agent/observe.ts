@@ -1,0 +1,131 @@
+import { handleKey, HANDLES_PREFIX } from '../datastore/keys.js';
+import type { Entry, Store } from '../datastore/store.js';
+import { viewDocker } from '../docker/view.js';
+import type { DockerView, ViewedEngine } from '../docker/view.js';
+import { DatastoreError } from '../errors.js';
+import type { Dataplane } from '../host/dataplane.js';
+import type { Allocator } from '../ipam/allocator.js';
+import { covers, formatAddress, parseAddress, parseCidr } from '../ipam/cidr.js';
+import type { IpamFacts } from '../ipam/facts.js';
+import { RESERVATION_PREFIXES, reservingRequest } from '../ipam/reservation.js';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
+import type { Endpoints } from '../plugin/endpoints.js';
+import { endpointHandlePrefix, parseEndpointHandle } from '../plugin/handles.js';
+import type { Networks } from '../plugin/networks.js';
+import type { Observed, OwnAllocation, OwnReservation } from './deviations.js';
+import type { SaidGone } from '../plugin/said-gone.js';
+
+export interface ObserverParts {
+  readonly store: Store;
+  readonly engine: ViewedEngine;
+  readonly facts: IpamFacts;
+  readonly networks: Networks;
+  readonly endpoints: Endpoints;
+  readonly allocator: Allocator;
+  readonly dataplane: Dataplane;
+  readonly saidGone: SaidGone;
+  /** Docker's scope is global. */
+  readonly isGlobal: boolean;
+}
+
+/** Looks at what this node has of ours, everywhere. */
+export class Observer {
+  private remembered = new Map<string, WorkloadEndpoint>();
+
+  constructor(private readonly parts: ObserverParts) {}
+
+  /**
+   * The datastore first, then Docker: what is made in between, Docker has and the datastore does not show, so it is not
+   * taken for gone. Three round trips, and one for each reservation that Docker does not have; all else is in memory.
+   * Rejects where a part cannot be seen as it is now.
+   */
+  async observe(): Promise<Observed> {
+    const { facts, networks, endpoints, dataplane, engine, saidGone, isGlobal } = this.parts;
+    if (![facts, networks, endpoints].every(({ isCurrent }) => isCurrent))
+      throw new DatastoreError('the datastore is out of sight');
+    const own = endpoints.own();
+    const records = networks.own();
+    const allocations = await this.allocations();
+    const reservations = await this.reservationHandles();
+    const unneededPools = this.unneededPools();
+    const interfaces = await dataplane.hostInterfaces();
+    const docker = await viewDocker(engine, id => networks.known(id) !== undefined);
+    this.remember(own, docker);
+    return {
+      node: facts.node,
+      isGlobal,
+      docker,
+      endpoints: own,
+      allocations,
+      reservations: await this.ownReservations(reservations, docker),
+      networks: records,
+      unneededPools,
+      interfaces,
+      remembered: this.remembered,
+      saidGone: saidGone.all,
+    };
+  }
+
+  private async allocations(): Promise<OwnAllocation[]> {
+    const { node } = this.parts.facts;
+    const { entries } = await this.parts.store.list(handleKey(endpointHandlePrefix(node)));
+    return entries.flatMap(({ key, revision }) => {
+      const handle = handleIn(key);
+      const parsed = parseEndpointHandle(handle);
+      // The prefix is also that of a node whose name goes on with a dot.
+      if (parsed?.node !== node) return [];
+      return [{ handle, revision, mac: parsed.mac, address: parsed.address }];
+    });
+  }
+
+  private async reservationHandles(): Promise<{ handle: string; address: string }[]> {
+    const listings = await Promise.all(
+      RESERVATION_PREFIXES.map(prefix => this.parts.store.list(handleKey(prefix))),
+    );
+    return listings.flatMap(({ entries }, index) =>
+      entries.flatMap(({ key }: Entry) => {
+        const address = parseAddress(handleIn(key).slice(RESERVATION_PREFIXES[index]?.length));
+        return address ? [{ handle: handleIn(key), address: formatAddress(address) }] : [];
+      }),
+    );
+  }
+
+  /** Of those that Docker does not have: the ones that name this node. */
+  private async ownReservations(
+    all: readonly { handle: string; address: string }[],
+    docker: DockerView,
+  ): Promise<OwnReservation[]> {
+    const found: OwnReservation[] = [];
+    for (const { handle, address } of all.filter(one => !docker.reserved.has(one.address))) {
+      const parsed = parseAddress(address);
+      const holder = parsed && (await this.parts.allocator.holder(parsed));
+      const request = holder && reservingRequest(holder, this.parts.facts.node);
+      if (holder?.handle_id === handle && request !== undefined) found.push({ handle, address, request });
+    }
+    return found;
+  }
+
+  /** Pools made for Docker that no network's record, of any host, lies in. */
+  private unneededPools(): string[] {
+    const subnets = this.parts.networks
+      .all()
+      .flatMap(record => record.subnets.flatMap(({ cidr }) => parseCidr(cidr) ?? []));
+    return this.parts.facts
+      .allPools()
+      .filter(pool => pool.isOurs && !subnets.some(subnet => covers(pool.cidr, subnet)))
+      .map(({ name }) => name);
+  }
+
+  /** What is in the datastore, and what was, of endpoints that Docker still has. */
+  private remember(own: readonly WorkloadEndpoint[], docker: DockerView): void {
+    const known = new Map([
+      ...this.remembered,
+      ...own.map(endpoint => [endpoint.endpointId, endpoint] as const),
+    ]);
+    this.remembered = new Map([...known].filter(([id]) => docker.endpointIds.has(id)));
+  }
+}
+
+function handleIn(key: string): string {
+  return key.slice(HANDLES_PREFIX.length);
+}
