@@ -2,17 +2,18 @@ import type { Logger } from 'pino';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
 import { Observer } from './agent/observe.js';
+import type { Presence } from './agent/presence.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
-import { withDeadline } from './deadline.js';
+import { inTime, withDeadline } from './deadline.js';
 import { ContainerLabels } from './docker/container-labels.js';
 import { DockerEngine } from './docker/engine.js';
 import type { DockerEvent } from './docker/engine.js';
 import { followDocker } from './docker/follow.js';
 import { NetworkNames } from './docker/network-names.js';
-import { reason, RequestError } from './errors.js';
+import { ConflictError, reason, RequestError } from './errors.js';
 import type { Dataplane } from './host/dataplane.js';
 import { PortReservations } from './host/port-reservations.js';
 import { Allocator } from './ipam/allocator.js';
@@ -36,6 +37,9 @@ import type { Methods } from './plugin/protocol.js';
 /** Milliseconds between tries to make the default pools. */
 const DEFAULT_POOL_RETRY = 2_000;
 
+/** Milliseconds that a look at Docker waits for the name of this host to be its own. */
+const NAME_PATIENCE = 10_000;
+
 /** Everything between the sockets and the outside. */
 export interface Services {
   readonly methods: { readonly network: Methods; readonly ipam: Methods };
@@ -45,8 +49,17 @@ export interface Services {
   stop(): void;
 }
 
-/** Puts the drivers together on a datastore and a dataplane, whichever they are. */
-export function createServices(config: Config, store: Store, dataplane: Dataplane, log: Logger): Services {
+/**
+ * Puts the drivers together on a datastore and a dataplane, whichever they are. Nothing is done to the host by
+ * what the datastore says of its `name` before that is its own, nor while another live host has it (`presence.ts`).
+ */
+export function createServices(
+  config: Config,
+  store: Store,
+  dataplane: Dataplane,
+  log: Logger,
+  name: Pick<Presence, 'ours' | 'check'> = { ours: Promise.resolve(), check: () => undefined },
+): Services {
   const logOf = (module: string) => log.child({ module });
   const node = config.nodeName;
   const facts = new IpamFacts(store, node, logOf('facts'));
@@ -146,6 +159,12 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     dataplane.repair(await joiner.restore(endpoints.own(), id => networks.known(id)));
   const reconciler = new Reconciler({
     observe: async () => {
+      await inTime(
+        name.ours,
+        NAME_PATIENCE,
+        () => new ConflictError('whose name this host has is not known yet'),
+      );
+      name.check();
       await repairWires();
       return observer.observe();
     },
@@ -158,7 +177,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   });
 
   const whenDatastoreAnswers = async (): Promise<void> => {
-    await Promise.all([facts.whenRead(), networks.ready, endpoints.ready]);
+    await Promise.all([facts.whenRead(), networks.ready, endpoints.ready, name.ours]);
     for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
     const repaired = await repairWires();
     if (repaired.length > 0)
@@ -186,6 +205,8 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     if (action === 'connect' && networks.known(id)) labels?.connected(attributes.container ?? '', id);
     else reconciler.happened();
   };
+  // What was put back by it may be gone in Docker, and the other way round.
+  const unfollowRewinds = store.onRewind(() => reconciler.happened());
   let unfollow = (): void => undefined;
 
   return {
@@ -202,6 +223,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     },
     stop() {
       unfollow();
+      unfollowRewinds();
       host.stop();
       reconciler.stop();
       for (const part of [facts, networks, endpoints, reservations]) part.close();

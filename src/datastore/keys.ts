@@ -20,6 +20,11 @@ export const NETWORKS_PREFIX = `${OWN}/networks/`;
 /** Written by everyone of us who creates a pool, so that two who do at once see each other. */
 export const POOL_CREATION_KEY = `${OWN}/pool-creation`;
 
+/** Of a live host; the key goes when its daemon does. */
+export function aliveKey(node: string): string {
+  return `${OWN}/alive/${node}`;
+}
+
 export function blocksPrefix(family: Family): string {
   return `${IPAM}/assignment/ipv${family}/block/`;
 }

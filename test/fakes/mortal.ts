@@ -1,5 +1,6 @@
 import type {
   Entry,
+  Lease,
   Listing,
   Store,
   Transaction,
@@ -80,8 +81,14 @@ export class MortalStore implements Store {
   watch(prefix: string, watcher: Watcher): Watch {
     return this.store.watch(prefix, watcher);
   }
+  lease(seconds: number): Promise<Lease> {
+    return this.life.effect(() => this.store.lease(seconds));
+  }
   ping(): Promise<void> {
     return this.life.read(() => this.store.ping());
+  }
+  onRewind(listener: () => void): () => void {
+    return this.store.onRewind(listener);
   }
   async close(): Promise<void> {}
 }

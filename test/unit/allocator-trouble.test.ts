@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { affinityKey, blockKey, IPAM_CONFIG_KEY, resourceKey } from '../../src/datastore/keys.js';
+import { etcdRevisionOf } from '../../src/datastore/revision.js';
 import { DatastoreError } from '../../src/errors.js';
 import { createBlock, ownedBy } from '../../src/ipam/block.js';
 import { formatAddress } from '../../src/ipam/cidr.js';
@@ -46,6 +47,29 @@ describe('an address is never freed under who has it', () => {
     expect(audit(store)).toEqual(['10.0.0.1', '10.0.0.33']);
     await vi.advanceTimersByTimeAsync(5_000);
     expect(audit(store)).toEqual(['10.0.0.1']);
+  });
+});
+
+describe('a datastore put back to an earlier state', () => {
+  it('is believed: no remembered block is written over what it says, however its revisions fall', async () => {
+    await addPool(store, 'p', '10.0.0.0/26');
+    const [a, b] = [await node(store, 'a'), await node(store, 'b')];
+    const first = await a.any();
+    const saved = store.save();
+    const lost = [await a.any(), await a.any()];
+    const revision = (await store.get(blockKey(cidr('10.0.0.0/26'))))?.revision;
+    store.restore(saved);
+    // Others bring the block to just the revision that `a` remembers, with other content.
+    await b.take('10.0.0.50');
+    await b.take('10.0.0.51');
+    const entry = await store.get(blockKey(cidr('10.0.0.0/26')));
+    expect(entry && etcdRevisionOf(entry.revision)).toBe(revision);
+    const again = [await a.any(), await a.any(), await a.any()];
+    expect(audit(store)).toEqual([first, '10.0.0.50', '10.0.0.51', ...again].sort());
+    expect(again).toEqual(expect.arrayContaining(lost)); // they are free again
+    // What it gave out afterwards it can free.
+    expect(await a.free(again[0] ?? '')).toBe(true);
+    expect(audit(store)).not.toContain(again[0]);
   });
 });
 

@@ -69,7 +69,7 @@ export async function addPool(store: Store, name: string, range: string, extra: 
 }
 
 /** What one host does with addresses. */
-export async function node(store: MemoryStore, name: string) {
+export async function node(store: Store, name: string) {
   const facts = new IpamFacts(store, name, log);
   open.push(facts);
   await facts.ready();
