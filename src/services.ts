@@ -179,9 +179,10 @@ export function createServices(
   const whenDatastoreAnswers = async (): Promise<void> => {
     await Promise.all([facts.whenRead(), networks.ready, endpoints.ready, name.ours]);
     for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
-    const repaired = await repairWires();
+    // Whatever of it fails, the reconciler tries again; the rest shall not wait for that.
+    const repaired = await repairWires().catch((error: unknown) => [reason(error)]);
     if (repaired.length > 0)
-      log.info({ repaired }, 'put back what endpoints had lost while the daemon was away');
+      log.info({ repaired }, 'looked after what endpoints had lost while the daemon was away');
     await ports.restore(endpoints.own());
     host.changed();
     endpoints.setMissingProfiles(profileOf);

@@ -4,7 +4,7 @@ import type { HostInterface } from '../host/dataplane.js';
 import type { NetworkRecord } from '../model/network-record.js';
 import { hostInterfaceOf } from '../model/workload-endpoint.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
-import { endpointHandle } from '../plugin/handles.js';
+import { endpointHandle } from '../ipam/handles.js';
 
 /** An allocation of this node, as its handle tells. */
 export interface OwnAllocation {

@@ -10,7 +10,7 @@ import type { IpamFacts } from '../ipam/facts.js';
 import { RESERVATION_PREFIXES, reservingRequest } from '../ipam/reservation.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import type { Endpoints } from '../plugin/endpoints.js';
-import { endpointHandlePrefix, parseEndpointHandle } from '../plugin/handles.js';
+import { endpointHandlePrefix, parseEndpointHandle } from '../ipam/handles.js';
 import type { Networks } from '../plugin/networks.js';
 import type { Observed, OwnAllocation, OwnReservation } from './deviations.js';
 import type { SaidGone } from '../plugin/said-gone.js';

@@ -10,7 +10,7 @@ import { hostInterfaceOf } from '../model/workload-endpoint.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import { removeEndpoint } from '../plugin/endpoint-removal.js';
 import type { EndpointRemovalParts } from '../plugin/endpoint-removal.js';
-import { endpointHandle } from '../plugin/handles.js';
+import { endpointHandle } from '../ipam/handles.js';
 import { networkOptions } from '../plugin/network-options.js';
 import type { Networks } from '../plugin/networks.js';
 import { LABEL } from '../plugin/protocol.js';

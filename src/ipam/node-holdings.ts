@@ -1,5 +1,5 @@
 import type { AllocationAttribute, Block } from '../model/block.js';
-import { parseEndpointHandle } from '../plugin/handles.js';
+import { parseEndpointHandle } from './handles.js';
 import { holderOf, ownedBy } from './block.js';
 import { formatAddress, nth } from './cidr.js';
 import { reservedFor, reservingNodes } from './reservation.js';

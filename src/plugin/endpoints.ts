@@ -12,7 +12,7 @@ import {
   parseEndpoint,
 } from '../model/workload-endpoint.js';
 import type { EndpointChange, WorkloadEndpoint } from '../model/workload-endpoint.js';
-import { endpointHandle } from './handles.js';
+import { endpointHandle } from '../ipam/handles.js';
 
 const ATTEMPTS = 10;
 

@@ -13,7 +13,7 @@ import type { IpPool } from '../model/ip-pool.js';
 import type { JsonObject } from '../model/json.js';
 import type { NetworkCreations } from './creations.js';
 import { mac, requiredText, text, texts } from './fields.js';
-import { endpointHandle } from './handles.js';
+import { endpointHandle } from '../ipam/handles.js';
 import { admits, formatPoolId, parsePoolId } from './pool-id.js';
 import type { PoolChoice } from './pool-id.js';
 import { choosePools, poolsOf, shownPool } from './pool-choice.js';

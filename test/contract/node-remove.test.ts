@@ -10,7 +10,7 @@ import { parseCidr } from '../../src/ipam/cidr.js';
 import { parseBlock } from '../../src/model/block.js';
 import { formatNewPool } from '../../src/model/ip-pool.js';
 import { formatPresence } from '../../src/model/presence.js';
-import { endpointHandle } from '../../src/plugin/handles.js';
+import { endpointHandle } from '../../src/ipam/handles.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { freePorts, quiet, startEtcd } from './etcd-process.js';
 import type { EtcdProcess } from './etcd-process.js';

@@ -13,7 +13,7 @@ import { IpamFacts } from '../../src/ipam/facts.js';
 import { reservedFor, reservingNodes } from '../../src/ipam/reservation.js';
 import { createLogger } from '../../src/log.js';
 import { CALL_DEADLINE } from '../../src/plugin/app.js';
-import { endpointHandle } from '../../src/plugin/handles.js';
+import { endpointHandle } from '../../src/ipam/handles.js';
 import { allocations, ipamData } from './disagreements.js';
 import type { Allocation } from './disagreements.js';
 import { ENDPOINT, formatEvent } from './history.js';

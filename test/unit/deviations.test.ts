@@ -4,7 +4,7 @@ import { deviations } from '../../src/agent/deviations.js';
 import type { Deviation, Observed } from '../../src/agent/deviations.js';
 import { Since } from '../../src/agent/since.js';
 import { hostInterfaceOf } from '../../src/model/workload-endpoint.js';
-import { endpointHandle, parseEndpointHandle } from '../../src/plugin/handles.js';
+import { endpointHandle, parseEndpointHandle } from '../../src/ipam/handles.js';
 
 /** Endpoint n of a host: its id, MAC and address. */
 const ID = (n: number) => String(n).repeat(64).slice(0, 64);

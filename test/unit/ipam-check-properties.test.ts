@@ -6,7 +6,7 @@ import { checkDatastore } from '../../src/ipam/check-datastore.js';
 import { assignAt, createBlock, violations } from '../../src/ipam/block.js';
 import { CalicoError } from '../../src/errors.js';
 import { formatAffinity, formatBlock, formatHandle, parseBlock } from '../../src/model/block.js';
-import { endpointHandle, parseEndpointHandle } from '../../src/plugin/handles.js';
+import { endpointHandle, parseEndpointHandle } from '../../src/ipam/handles.js';
 import { cidr, closeNodes, put, remove } from './ipam-node.js';
 import { Hosts, inUse } from './sound-datastore.js';
 
@@ -152,7 +152,11 @@ test('a handle tells what it was made of, whatever the node is called', () => {
   fc.assert(
     fc.property(nodes, hex, address, (node, mac, given) => {
       const colons = mac.match(/../g)?.join(':') ?? '';
-      expect(parseEndpointHandle(endpointHandle(node, colons, given))).toEqual({ node, mac, address: given });
+      expect(parseEndpointHandle(endpointHandle(node, colons, given))).toEqual({
+        node,
+        mac: colons,
+        address: given,
+      });
     }),
   );
 });

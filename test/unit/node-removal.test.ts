@@ -15,7 +15,7 @@ import { formatNetworkRecord } from '../../src/model/network-record.js';
 import { formatPresence } from '../../src/model/presence.js';
 import { formatNewResource } from '../../src/model/resource.js';
 import { endpointName, formatNewEndpoint } from '../../src/model/workload-endpoint.js';
-import { endpointHandle } from '../../src/plugin/handles.js';
+import { endpointHandle } from '../../src/ipam/handles.js';
 import { MemoryStore } from '../fakes/memory-store.js';
 import { addPool, address, audit, cidr, closeNodes, node, put } from './ipam-node.js';
 
