@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { Config } from './config.js';
+import { etcdOptions } from './datastore-options.js';
 import { startEmbedded } from './datastore/embedded.js';
-import type { Embedded } from './datastore/embedded.js';
 import { createEtcdStore } from './datastore/etcd.js';
 import type { Dataplane } from './host/dataplane.js';
 import { createFelixDataplane } from './host/felix.js';
@@ -38,7 +38,10 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
       ? undefined
       : await startEmbedded(embeddedOptions(config), log.child({ module: 'etcd' }));
     if (embedded) closing.push(() => embedded.stop());
-    const store = createEtcdStore(etcdOptions(config, embedded), log.child({ module: 'datastore' }));
+    const store = createEtcdStore(
+      etcdOptions(config, embedded?.clientUrl),
+      log.child({ module: 'datastore' }),
+    );
     closing.push(() => store.close());
     const dataplane = createDataplane(config, log.child({ module: 'host' }));
     closing.push(() => dataplane.close());
@@ -97,19 +100,6 @@ export async function listen(
 
 function createDataplane(config: Config, log: Logger): Dataplane {
   return config.dataplane === 'felix' ? createFelixDataplane({}, log) : createLinuxDataplane({}, log);
-}
-
-function etcdOptions(config: Config, embedded: Embedded | undefined) {
-  const { etcdUsername: username, etcdPassword: password } = config;
-  if (embedded) return { endpoints: [embedded.clientUrl], username, password };
-  return {
-    endpoints: config.etcdEndpoints ?? [],
-    caFile: config.etcdCaFile,
-    certFile: config.etcdCertFile,
-    keyFile: config.etcdKeyFile,
-    username,
-    password,
-  };
 }
 
 function embeddedOptions(config: Config) {

@@ -7,7 +7,7 @@ import type { Dataplane } from '../host/dataplane.js';
 import type { Allocator } from '../ipam/allocator.js';
 import { covers, formatAddress, parseAddress, parseCidr } from '../ipam/cidr.js';
 import type { IpamFacts } from '../ipam/facts.js';
-import { RESERVATION_PREFIXES, reservingNodes } from '../ipam/reservation.js';
+import { RESERVATION_PREFIXES, reservingRequest } from '../ipam/reservation.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import type { Endpoints } from '../plugin/endpoints.js';
 import { endpointHandlePrefix, parseEndpointHandle } from '../plugin/handles.js';
@@ -71,8 +71,10 @@ export class Observer {
     const { entries } = await this.parts.store.list(handleKey(endpointHandlePrefix(node)));
     return entries.flatMap(({ key, revision }) => {
       const handle = handleIn(key);
-      const parsed = parseEndpointHandle(handle, node);
-      return parsed ? [{ handle, revision, ...parsed }] : [];
+      const parsed = parseEndpointHandle(handle);
+      // The prefix is also that of a node whose name goes on with a dot.
+      if (parsed?.node !== node) return [];
+      return [{ handle, revision, mac: parsed.mac, address: parsed.address }];
     });
   }
 
@@ -97,8 +99,8 @@ export class Observer {
     for (const { handle, address } of all.filter(one => !docker.reserved.has(one.address))) {
       const parsed = parseAddress(address);
       const holder = parsed && (await this.parts.allocator.holder(parsed));
-      if (holder?.handle_id !== handle || !reservingNodes(holder).includes(this.parts.facts.node)) continue;
-      found.push({ handle, address, request: holder.secondary?.request ?? '' });
+      const request = holder && reservingRequest(holder, this.parts.facts.node);
+      if (holder?.handle_id === handle && request !== undefined) found.push({ handle, address, request });
     }
     return found;
   }

@@ -5,6 +5,8 @@ import { entryOf, rangeOf } from './etcd-wire.js';
 import type { Entry, Listing } from './store.js';
 
 const PAGE_KEYS = 1_000;
+/** etcd's word for the newest revision. */
+const NOW = '0';
 /** How often a list starts over because its revision was compacted meanwhile. */
 const FRESH_STARTS = 3;
 
@@ -27,17 +29,31 @@ export async function listPrefix(link: EtcdLink, prefix: string): Promise<Listin
 
 async function listAtOneRevision(link: EtcdLink, prefix: string): Promise<Listing> {
   const entries: Entry[] = [];
+  let revision = NOW;
+  for await (const page of pagesOf(link, prefix)) {
+    for (const entry of page.entries) entries.push(entry);
+    revision = page.revision;
+  }
+  return { entries, revision };
+}
+
+/**
+ * The pages of {@link listPrefix} one by one, as of a revision; there is always a first one.
+ *
+ * @throws DatastoreError, also where etcd has compacted the revision
+ */
+export async function* pagesOf(link: EtcdLink, prefix: string, at = NOW): AsyncGenerator<Listing> {
   const { key: first, range_end } = rangeOf(prefix);
   let key = first;
   let limit = PAGE_KEYS;
-  let revision = '0'; // etcd's word for "now"; all later pages ask for the first one's revision
+  let revision = at; // all later pages ask for the first one's revision
   for (;;) {
     try {
       const page = await link.call('range', () => ({ key, range_end, limit, revision }));
-      if (revision === '0') revision = page.header.revision;
-      for (const kv of page.kvs) entries.push(entryOf(kv));
+      if (revision === NOW) revision = page.header.revision;
+      yield { entries: page.kvs.map(entryOf), revision };
       const last = page.kvs.at(-1);
-      if (!page.more || !last) return { entries, revision };
+      if (!page.more || !last) return;
       key = after(last);
     } catch (error) {
       const tooLarge = error instanceof EtcdRefusal && error.failure.kind === 'too-large';

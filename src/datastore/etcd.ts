@@ -1,7 +1,7 @@
 import { DatastoreError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { EtcdLink } from './etcd-link.js';
-import { listPrefix } from './etcd-list.js';
+import { listPrefix, pagesOf } from './etcd-list.js';
 import { checkOptions } from './etcd-options.js';
 import type { EtcdOptions } from './etcd-options.js';
 import { watchPrefix } from './etcd-watch.js';
@@ -39,6 +39,10 @@ class EtcdStore implements Store {
 
   list(prefix: string): Promise<Listing> {
     return listPrefix(this.#link, prefix);
+  }
+
+  pages(prefix: string, revision?: string): AsyncIterable<Listing> {
+    return pagesOf(this.#link, prefix, revision);
   }
 
   async transact(transaction: Transaction): Promise<TransactionResult> {

@@ -11,6 +11,9 @@ const OWN = '/calico/libnetwork/v1';
 
 export const IPAM_CONFIG_KEY = `${IPAM}/config`;
 export const HANDLES_PREFIX = `${IPAM}/handle/`;
+const AFFINITY = /\/host\/([^/]+)\/ipv[46]\/block\/([^/]+)$/;
+/** Prefix lengths. A larger block would become a route that swallows a network. */
+const LARGEST_BLOCK = { 4: 20, 6: 116 } as const;
 /** All nodes' affinities, both families. */
 export const AFFINITIES_PREFIX = `${IPAM}/host/`;
 export const NETWORKS_PREFIX = `${OWN}/networks/`;
@@ -34,10 +37,12 @@ export function affinityKey(node: string, cidr: Cidr): string {
   return `${nodeAffinitiesPrefix(node)}ipv${cidr.family}/block/${dashed(cidr)}`;
 }
 
+/** Undefined where the key is not just what {@link affinityKey} makes of a block that Calico could have. */
 export function parseAffinityKey(key: string): { node: string; cidr: Cidr } | undefined {
-  const match = /^\/?calico\/ipam\/v2\/host\/([^/]+)\/ipv[46]\/block\/([^/]+)$/.exec(key);
-  const cidr = match?.[2] === undefined ? undefined : parseCidr(match[2].replace(/-(\d+)$/, '/$1'));
-  return match?.[1] !== undefined && cidr ? { node: match[1], cidr } : undefined;
+  const [, node, range] = AFFINITY.exec(key) ?? [];
+  const cidr = parseCidr(range?.replace(/-(\d+)$/, '/$1') ?? '');
+  if (node === undefined || !cidr || cidr.length < LARGEST_BLOCK[cidr.family]) return undefined;
+  return affinityKey(node, cidr) === key ? { node, cidr } : undefined;
 }
 
 export function handleKey(id: string): string {

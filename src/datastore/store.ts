@@ -75,6 +75,11 @@ export interface Store {
   get(key: string): Promise<Entry | undefined>;
   /** All keys that begin with `prefix`, in byte order, at one revision; one round trip per page of 1,000. */
   list(prefix: string): Promise<Listing>;
+  /**
+   * The same page by page, for what need not be held in memory all at once. With `revision`, as it was then: so that
+   * several prefixes can be read as of one moment. Throws also where etcd has compacted that revision meanwhile.
+   */
+  pages(prefix: string, revision?: string): AsyncIterable<Listing>;
   /** One round trip. */
   transact(transaction: Transaction): Promise<TransactionResult>;
   /** Follows a prefix for ever: lists, watches, and lists again after any gap, with back-off while unreachable. */

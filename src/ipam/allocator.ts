@@ -27,7 +27,8 @@ import {
 import type { Address, Cidr, Family } from './cidr.js';
 import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
-import { reserveAt, reservedFor, reservingNodes } from './reservation.js';
+import { UnreadableBlockError } from './read-block.js';
+import { reserveAt, reservedFor, reservingNodes, reservingRequest } from './reservation.js';
 
 /** Any free address is asked for. */
 export interface AnyAddress {
@@ -122,13 +123,11 @@ export class Allocator {
     return this.releaseWhere(address, isIt, undefined, only);
   }
 
-  /** Gives up this node's share of a reservation if it still is the one with this mark. One round trip. */
+  /** Gives up this node's part of a reservation if it still is the one with this mark. One round trip. */
   async releaseReservation(address: Address, handle: string, request: string): Promise<boolean> {
     const { node } = this.facts;
     const isIt = (holder: AllocationAttribute) =>
-      holder.handle_id === handle &&
-      holder.secondary?.request === request &&
-      reservingNodes(holder).includes(node);
+      holder.handle_id === handle && reservingRequest(holder, node) === request;
     return this.releaseWhere(address, isIt, node);
   }
 
@@ -213,14 +212,22 @@ export class Allocator {
       if (trusting && known && nextFree(known, allowed) === undefined) continue;
       const confirmed = this.facts.isConfirmed(affinityKey(this.facts.node, cidr));
       if (!confirmed && (await this.blocks.claim(cidr)) === 'taken') continue;
-      const address = await this.assignFromOne(cidr, request, trusting);
-      if (address) return address;
+      try {
+        const address = await this.assignFromOne(cidr, request, trusting);
+        if (address) return address;
+      } catch (error) {
+        // Somebody damaged it; there are others.
+        if (!(error instanceof UnreadableBlockError)) throw error;
+      }
     }
     return undefined;
   }
 
   private ownBlocks({ within }: AnyAddress, pools: IpPool[]): Cidr[] {
-    const blocks = pools.flatMap(pool => this.facts.ownBlocks(pool.cidr));
+    // An affinity to a block of another size would make one that holds addresses of the pool's blocks a second time.
+    const blocks = pools.flatMap(pool =>
+      this.facts.ownBlocks(pool.cidr).filter(({ length }) => length === pool.blockSize),
+    );
     return within ? blocks.filter(cidr => overlap(within, cidr)) : blocks;
   }
 
@@ -330,10 +337,11 @@ export class Allocator {
       for (const delay of UNDO_DELAYS) {
         await new Promise(resolve => setTimeout(resolve, delay).unref());
         try {
+          // Only our part of a reservation: other nodes may have come to share it meanwhile.
           const undone = await this.releaseWhere(
             address,
             (_holder, block, ordinal) => isHeldBy(block, ordinal, assignment),
-            undefined,
+            this.facts.node,
           );
           if (undone)
             this.log.info(

@@ -2,12 +2,13 @@ import { blockKey, handleKey } from '../datastore/keys.js';
 import type { Compare, Entry, Store, TransactionResult, Write } from '../datastore/store.js';
 import { remaining, withDeadline, withoutDeadline } from '../deadline.js';
 import { ConflictError, DatastoreError } from '../errors.js';
-import { formatBlock, formatHandle, parseBlock, parseHandle } from '../model/block.js';
+import { formatBlock, formatHandle, parseHandle } from '../model/block.js';
 import type { Block, HandleCounts } from '../model/block.js';
 import { bump, collectCooled, isEmpty } from './block.js';
 import { formatCidr } from './cidr.js';
 import type { Cidr } from './cidr.js';
 import type { IpamFacts } from './facts.js';
+import { readBlock, UnreadableBlockError } from './read-block.js';
 
 /** etcd takes 128 operations in a transaction; a request needs one for its handle. */
 const BATCH = 100;
@@ -210,7 +211,7 @@ export class BlockQueue {
     handles: Map<string, Entry | undefined>,
   ): Job[] {
     const entry = result.found.get(this.key);
-    const block = entry && parseBlock(entry.value);
+    const block = entry && readBlock(entry);
     this.known = entry && block && { block, revision: entry.revision };
     this.facts.observe(result.found, result.revision);
     for (const [id] of handleChanges(jobs)) handles.set(id, result.found.get(handleKey(id)));
@@ -225,9 +226,8 @@ export class BlockQueue {
   private async read(): Promise<{ block: Block; revision: string } | undefined> {
     const entry = await this.store.get(this.key);
     if (!entry) return undefined;
-    const block = parseBlock(entry.value);
-    if (!block)
-      throw new ConflictError(`${this.key} in etcd holds no block that can be read: run ipam check`);
+    const block = readBlock(entry);
+    if (!block) throw new UnreadableBlockError(this.key);
     this.known = { block, revision: entry.revision };
     return this.known;
   }

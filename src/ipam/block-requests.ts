@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { AllocationAttribute, Block } from '../model/block.js';
 import { assignAt, holderOf, nextFree, ownedBy, reassign, release } from './block.js';
-import { withoutNode } from './reservation.js';
+import { reservedFor, reservingNodes, withoutNode } from './reservation.js';
 import type { BlockRequest } from './block-queue.js';
 import { formatAddress, nth } from './cidr.js';
 import type { Address } from './cidr.js';
@@ -29,10 +29,10 @@ export function newRequest(): string {
   return randomBytes(6).toString('hex');
 }
 
-/** True where an ordinal is held by just this allocation. */
+/** True where an ordinal is held by just this allocation, or this one has a part in the reservation there. */
 export function isHeldBy(block: Block, ordinal: number, { handle, request }: Assignment): boolean {
   const holder = holderOf(block, ordinal);
-  return holder?.handle_id === handle && holder.secondary?.request === request;
+  return holder?.handle_id === handle && holder.secondary?.request?.split(',').includes(request) === true;
 }
 
 /** Why a block gave no address: it does not exist, has none free, is not ours to use, or its pool cannot be used. */
@@ -127,6 +127,12 @@ export function releaseIn(
       };
     },
     // Nobody else frees what is ours: free again, or somebody else's by now, it was this request.
-    wasApplied: block => holderOf(block, ordinal)?.handle_id !== freed?.handle_id,
+    wasApplied(block) {
+      const holder = holderOf(block, ordinal);
+      if (holder?.handle_id !== freed?.handle_id) return true;
+      // A reservation keeps its handle while others share it.
+      const isShared = holder !== undefined && node !== undefined && reservedFor(holder) !== undefined;
+      return isShared && !reservingNodes(holder).includes(node);
+    },
   };
 }

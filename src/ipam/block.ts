@@ -144,7 +144,7 @@ function freed(block: Block, ordinal: number): Block {
 }
 
 /** Without the attributes nobody refers to, all indexes renumbered. */
-function pruned(block: Block): Block {
+export function pruned(block: Block): Block {
   const used = new Set(block.allocations);
   const renumbered = new Map<number, number>();
   const attributes = block.attributes.filter((_, index) => {

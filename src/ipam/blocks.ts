@@ -1,12 +1,12 @@
 import { blockKey, blocksPrefix } from '../datastore/keys.js';
 import type { Store } from '../datastore/store.js';
-import { parseBlock } from '../model/block.js';
 import type { Block } from '../model/block.js';
 import { BlockQueue } from './block-queue.js';
 import { cidrOf, contains, covers, formatCidr } from './cidr.js';
 import type { Address, Cidr } from './cidr.js';
 import { claimBlock } from './claim.js';
 import type { IpamFacts } from './facts.js';
+import { readBlock } from './read-block.js';
 
 /** A block as read. */
 export interface ReadBlock {
@@ -43,7 +43,7 @@ export class Blocks {
   /** A block as it is now; undefined where it is none. One round trip. */
   async read(cidr: Cidr): Promise<Block | undefined> {
     const entry = await this.store.get(blockKey(cidr));
-    return entry && parseBlock(entry.value);
+    return entry && readBlock(entry);
   }
 
   /** All blocks inside a range; one round trip per 1,000 blocks of the family. */
@@ -63,8 +63,8 @@ export class Blocks {
 /** All blocks of a range's family. What cannot be read is left out. */
 export async function listBlocks(store: Store, { family }: Cidr): Promise<ReadBlock[]> {
   const { entries } = await store.list(blocksPrefix(family));
-  return entries.flatMap(({ value, revision }) => {
-    const block = parseBlock(value);
-    return block ? [{ block, revision }] : [];
+  return entries.flatMap(entry => {
+    const block = readBlock(entry);
+    return block ? [{ block, revision: entry.revision }] : [];
   });
 }

@@ -1,12 +1,13 @@
 import { affinityKey, blockKey } from '../datastore/keys.js';
 import type { Compare, Entry, Store } from '../datastore/store.js';
 import { ConflictError } from '../errors.js';
-import { formatAffinity, formatBlock, parseAffinityState, parseBlock } from '../model/block.js';
+import { formatAffinity, formatBlock, parseAffinityState } from '../model/block.js';
 import type { Block } from '../model/block.js';
 import { bump, createBlock, isEmpty, ownedBy } from './block.js';
 import { formatCidr } from './cidr.js';
 import type { Cidr } from './cidr.js';
 import type { IpamFacts } from './facts.js';
+import { readBlock } from './read-block.js';
 
 /**
  * How a block comes to a node and leaves it. Real Calico goes pending → block → confirmed in three writes; ours are
@@ -16,14 +17,14 @@ import type { IpamFacts } from './facts.js';
 
 export type Claim =
   | { readonly block: Block; readonly revision: string; readonly affinity: Entry }
-  /** The block is another's. */
+  /** The block is another's, or what is there cannot be read. */
   | 'taken';
 
 const ATTEMPTS = 100;
 
 /**
  * Makes `cidr` a block of this node: one round trip where nobody has it. The pool is compared, so that a block does not
- * come to a pool that goes. Throws ConflictError where the pool has gone, or the block cannot be read.
+ * come to a pool that goes. Throws ConflictError where the pool has gone.
  */
 export async function claimBlock(store: Store, facts: IpamFacts, cidr: Cidr): Promise<Claim> {
   const { node } = facts;
@@ -31,8 +32,8 @@ export async function claimBlock(store: Store, facts: IpamFacts, cidr: Cidr): Pr
   let affinity: Entry | undefined;
   let found: Entry | undefined;
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-    const existing = found && parseBlock(found.value);
-    if (found && !existing) throw new ConflictError(`${found.key} in etcd holds no block that can be read`);
+    const existing = found && readBlock(found);
+    if (found && !existing) return 'taken';
     if (!facts.poolAround(cidr))
       throw new ConflictError(`the IPPool of ${formatCidr(cidr)} was removed: try again`);
     if (found && existing?.affinity !== ownedBy(node)) {
@@ -77,7 +78,7 @@ export async function releaseBlock(
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const found = await store.get(keys.block);
     const affinity = await store.get(keys.affinity);
-    const block = found && parseBlock(found.value);
+    const block = found && readBlock(found);
     if (found && !block) return 'not empty';
     const ours = found && block?.affinity === ownedBy(node);
     if (!ours) {

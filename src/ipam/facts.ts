@@ -43,7 +43,16 @@ export class IpamFacts {
     readonly node: string,
     log: Logger,
   ) {
-    this.pools = new Mirror(store, resourcesPrefix('ippools'), (_key, text) => parseIpPool(text), log);
+    this.pools = new Mirror(
+      store,
+      resourcesPrefix('ippools'),
+      (key, text) => {
+        const pool = parseIpPool(text);
+        // Guards name the pool's key by its name.
+        return pool && resourceKey('ippools', pool.name) === key ? pool : undefined;
+      },
+      log,
+    );
     this.reservations = new Mirror(
       store,
       resourcesPrefix('ipreservations'),

@@ -1,7 +1,7 @@
 import type { AllocationAttribute } from '../model/block.js';
 import { assignAt, holderOf, reassign } from './block.js';
 import type { BlockRequest } from './block-queue.js';
-import { newRequest } from './block-requests.js';
+import { isHeldBy, newRequest } from './block-requests.js';
 import type { Assignment, NoAssignment } from './block-requests.js';
 import { formatAddress, nth } from './cidr.js';
 import type { IpamFacts } from './facts.js';
@@ -23,16 +23,46 @@ export function reservedFor(holder: AllocationAttribute): string | undefined {
   return type?.startsWith(PREFIX) ? type.slice(PREFIX.length) : undefined;
 }
 
+/** A node's part of a reservation, and the request that made it: see {@link Assignment.request}. */
+interface Part {
+  readonly node: string;
+  readonly request: string;
+}
+
+function partsOf(holder: AllocationAttribute): Part[] {
+  const { nodes, node = '', request = '' } = holder.secondary ?? {};
+  const requests = request.split(',');
+  return (nodes ?? node)
+    .split(',')
+    .map((name, index) => ({ node: name, request: requests[index] ?? '' }))
+    .filter(part => part.node !== '');
+}
+
+/** The handle of a reservation. */
+export function reservationHandle(type: string, address: string): string {
+  return `libnetwork.${type}.${address}`;
+}
+
+/** True for ids that {@link reservationHandle} makes. */
+export function isReservationHandle(id: string): boolean {
+  return /^libnetwork\.(gateway|aux)\.[0-9a-f:.]+$/.test(id);
+}
+
 /** The nodes of a reservation. */
 export function reservingNodes(holder: AllocationAttribute): string[] {
-  return (holder.secondary?.nodes ?? holder.secondary?.node ?? '').split(',').filter(name => name !== '');
+  return partsOf(holder).map(part => part.node);
+}
+
+/** The mark of a node's part of a reservation; undefined where it has none. */
+export function reservingRequest(holder: AllocationAttribute, node: string): string | undefined {
+  return partsOf(holder).find(part => part.node === node)?.request;
 }
 
 /** The reservation without a node; undefined where nobody is left, or it is no reservation. */
 export function withoutNode(holder: AllocationAttribute, node: string): AllocationAttribute | undefined {
   if (reservedFor(holder) === undefined) return undefined;
-  const [first, ...others] = reservingNodes(holder).filter(name => name !== node);
-  return first === undefined ? undefined : withNodes(holder, [first, ...others]);
+  const others = partsOf(holder).filter(part => part.node !== node);
+  return others.length === 0 ? undefined : withParts(holder, others);
 }
 
 /** A request for a reservation. `secondary`: what every allocation says of itself. */
@@ -52,21 +82,20 @@ export function reserveAt(
       const pool = facts.poolAround(block.cidr);
       if (!pool || pool.disabled) return { nothing: 'no pool' };
       const address = nth(block.cidr, ordinal);
-      const handle = `libnetwork.${type}.${formatAddress(address)}`;
+      const handle = reservationHandle(type, formatAddress(address));
       const heldBy = holderOf(block, ordinal);
       if (heldBy) {
         const shareable = heldBy.handle_id === handle && reservedFor(heldBy) === type;
         if (!shareable || reservingNodes(heldBy).includes(node)) return { nothing: { heldBy } };
-        const shared = reassign(block, ordinal, withNodes(heldBy, [...reservingNodes(heldBy), node]));
+        const shared = reassign(block, ordinal, withParts(heldBy, [...partsOf(heldBy), { node, request }]));
         return { block: shared, result: { address, handle, request } };
       }
-      const holder = { handle_id: handle, secondary: { ...secondary, type: PREFIX + type, request } };
-      const assigned = assignAt(block, ordinal, withNodes(holder, [node]));
+      const holder = { handle_id: handle, secondary: { ...secondary, type: PREFIX + type } };
+      const assigned = assignAt(block, ordinal, withParts(holder, [{ node, request }]));
       return { block: assigned, handle: { id: handle, by: 1 }, result: { address, handle, request } };
     },
-    wasApplied(block) {
-      const heldBy = holderOf(block, ordinal);
-      return heldBy !== undefined && reservedFor(heldBy) === type && reservingNodes(heldBy).includes(node);
+    wasApplied(block, { result }) {
+      return typeof result === 'object' && 'handle' in result && isHeldBy(block, ordinal, result);
     },
     inDoubt({ result }) {
       if (typeof result === 'object' && 'handle' in result) inDoubt(result);
@@ -74,7 +103,10 @@ export function reserveAt(
   };
 }
 
-/** `node` is the first, as every allocation must have one; `nodes` are all. */
-function withNodes(holder: AllocationAttribute, nodes: readonly string[]): AllocationAttribute {
-  return { ...holder, secondary: { ...holder.secondary, node: nodes[0] ?? '', nodes: nodes.join(',') } };
+/** `node` is the first, as every allocation must have one; `nodes` are all, `request` is theirs in the same order. */
+function withParts(holder: AllocationAttribute, parts: readonly Part[]): AllocationAttribute {
+  const [first] = parts;
+  const nodes = parts.map(part => part.node).join(',');
+  const request = parts.map(part => part.request).join(',');
+  return { ...holder, secondary: { ...holder.secondary, node: first?.node ?? '', nodes, request } };
 }

@@ -1,6 +1,6 @@
 import { formatCidr, parseCidr, size } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
-import { formatJson, isObject, parseJson, textMap } from './json.js';
+import { formatJson, isObject, numberOrZero, objectOrEmpty, parseJson, textMap } from './json.js';
 import type { JsonObject } from './json.js';
 
 /**
@@ -68,9 +68,9 @@ export function parseBlock(text: string): Block | undefined {
     attributes: Array.isArray(attributes) ? attributes.map(parseAttribute) : [],
     sequenceNumber: parseInteger(sequenceNumber),
     sequenceNumbers: new Map(
-      Object.entries(isObject(sequenceNumberForAllocation) ? sequenceNumberForAllocation : {}).map(
-        ([ordinal, number]) => [Number(ordinal), parseInteger(number)] as const,
-      ),
+      Object.entries(objectOrEmpty(sequenceNumberForAllocation))
+        .map(([ordinal, number]) => [Number(ordinal), parseInteger(number)] as const)
+        .filter(([ordinal]) => ordinal in allocations),
     ),
     rest,
   };
@@ -140,12 +140,12 @@ const DEFAULT_MAX_BLOCKS = 20;
  *  absent *field* means none: so does Calico read it. */
 export function parseIpamConfig(text: string | undefined): IpamConfig {
   const value = text === undefined ? { auto_allocate_blocks: true } : (parseObject(text) ?? {});
-  const max = Number(value.maxBlocksPerHost ?? 0);
+  const max = numberOrZero(value.maxBlocksPerHost);
   return {
     strictAffinity: value.strict_affinity === true,
     autoAllocateBlocks: value.auto_allocate_blocks === true,
     maxBlocksPerHost: max > 0 ? max : DEFAULT_MAX_BLOCKS,
-    cooldownSeconds: Number(value.ipCooldownSeconds ?? 0) || 0,
+    cooldownSeconds: Math.max(0, numberOrZero(value.ipCooldownSeconds)),
   };
 }
 

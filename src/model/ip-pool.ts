@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { formatCidr, parseCidr } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
-import { isObject, objectOrEmpty, textList } from './json.js';
+import { formatJson, isObject, numberOrZero, objectOrEmpty, textList } from './json.js';
 import type { JsonObject } from './json.js';
 import { formatChangedResource, formatNewResource, parseResource } from './resource.js';
 import type { Resource } from './resource.js';
@@ -46,7 +46,7 @@ export function parseIpPool(text: string): IpPool | undefined {
   const spec = resource?.spec;
   const cidr = typeof spec?.cidr === 'string' ? parseCidr(spec.cidr) : undefined;
   if (!resource || !spec || !cidr) return undefined;
-  const blockSize = Number(spec.blockSize ?? 0) || BLOCK_SIZES[cidr.family].default;
+  const blockSize = numberOrZero(spec.blockSize) || BLOCK_SIZES[cidr.family].default;
   if (
     !Number.isInteger(blockSize) ||
     blockSize < Math.max(cidr.length, BLOCK_SIZES[cidr.family].min) ||
@@ -141,7 +141,7 @@ export function isDisappearing(pool: IpPool): boolean {
 /** Digest of the fields a user can edit; `disabled` is left out, as our own deletion sets it. */
 function digest(spec: JsonObject): string {
   const { disabled: _disabled, ...rest } = spec;
-  const text = JSON.stringify(Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const text = formatJson(Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1)));
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 

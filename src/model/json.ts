@@ -4,13 +4,20 @@
  * become bigint here where they have to, and bigint becomes an integer again.
  */
 
-/** A string (kept as it is), or an integer too long to be exact; not the digits of a fraction or exponent. */
-const LONG_INTEGER = /("(?:\\.|[^"\\])*")|(?<![\d.eE+-])(-?\d{16,})(?=\s*[,}\]])/g;
+/**
+ * A string (kept as it is), or an integer too long to be exact; not the digits of a fraction or exponent. A string that
+ * does not end is one too: looking for its end from every quote in it takes minutes for a megabyte.
+ */
+const LONG_INTEGER = /("[^"\\]*(?:\\[^][^"\\]*)*(?:"|\\?$))|(?<![\d.eE+-])(-?\d{16,})(?=\s*[,}\]])/g;
+/** True for every text with such an integer, and for few others: most values have none, and to look at each of their
+ *  strings takes longer than to parse them. */
+const MAYBE_LONG = /[:,[]\s*-?\d{16,}\s*[,}\]]/;
 /** A bigint on its way through JSON: a string that begins with NUL, which no Calico value does. */
 const MARKED = /"\\u0000(-?\d+)"/g;
 
-/** Parses JSON text; long integers come as bigint. Throws SyntaxError. */
+/** Parses JSON text; long integers come as bigint. Throws SyntaxError, or RangeError for what is nested too deep. */
 export function parseJson(text: string): unknown {
+  if (!MAYBE_LONG.test(text)) return JSON.parse(text);
   const marked = text.replace(LONG_INTEGER, (all, _string, digits) => (digits ? `"\\u0000${digits}"` : all));
   if (marked === text) return JSON.parse(text);
   return JSON.parse(marked, (_key, value: unknown) =>
@@ -51,6 +58,16 @@ export function isObject(value: unknown): value is JsonObject {
 /** The object at `value`, or an empty one where it is absent, null or something else. */
 export function objectOrEmpty(value: unknown): JsonObject {
   return isObject(value) ? value : {};
+}
+
+/** The text at `value`; empty where it is something else. `String` fails for an object with a `toString` of its own. */
+export function textOr(value: unknown, otherwise = ''): string {
+  return typeof value === 'string' ? value : otherwise;
+}
+
+/** The number at `value`, zero where it is something else. */
+export function numberOrZero(value: unknown): number {
+  return typeof value === 'number' || typeof value === 'bigint' ? Number(value) : 0;
 }
 
 /** The strings among the values of a JSON object; a Go `map[string]string`, null included. */

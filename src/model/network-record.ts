@@ -1,4 +1,4 @@
-import { formatJson, isObject, parseJson, textMap } from './json.js';
+import { formatJson, isObject, parseJson, textMap, textOr } from './json.js';
 import type { JsonObject } from './json.js';
 
 /**
@@ -39,10 +39,10 @@ export function parseNetworkRecord(text: string): NetworkRecord | undefined {
   if (!isObject(value) || typeof value.id !== 'string' || typeof value.node !== 'string') return undefined;
   const { id, node, name, created, internal, subnets, options, ...rest } = value;
   return {
-    id: String(id),
-    node: String(node),
+    id: textOr(id),
+    node: textOr(node),
     ...(typeof name === 'string' && name !== '' ? { name } : {}),
-    created: String(created),
+    created: textOr(created),
     internal: internal === true,
     subnets: Array.isArray(subnets) ? subnets.flatMap(parseSubnet) : [],
     options: textMap(options),

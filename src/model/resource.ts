@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { formatJson, isObject, parseJson, textMap } from './json.js';
+import { formatJson, isObject, parseJson, textMap, textOr } from './json.js';
 import type { JsonObject } from './json.js';
 
 /** The envelope of Calico's v3 resources. */
@@ -27,7 +27,7 @@ export function parseResource(text: string): Resource | undefined {
     return undefined;
   const { kind, apiVersion: _version, metadata: _metadata, spec, ...rest } = value;
   return {
-    kind: String(kind),
+    kind: textOr(kind),
     name: value.metadata.name,
     labels: textMap(value.metadata.labels),
     annotations: textMap(value.metadata.annotations),

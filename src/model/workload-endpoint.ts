@@ -1,6 +1,7 @@
 import { ENDPOINT_NAMESPACE } from '../datastore/keys.js';
 import type { PublishedPort } from '../host/dataplane.js';
-import { isObject, textList } from './json.js';
+import { parseAddress } from '../ipam/cidr.js';
+import { isObject, textList, textOr } from './json.js';
 import type { JsonObject } from './json.js';
 import { formatChangedResource, formatNewResource, parseResource } from './resource.js';
 
@@ -36,6 +37,8 @@ export type EndpointChange = Partial<
 const ORCHESTRATOR = 'libnetwork';
 const NETWORK_ANNOTATION = 'org.projectcalico.libnetwork/network-id';
 const SANDBOX_ANNOTATION = 'org.projectcalico.libnetwork/sandbox';
+/** Of those that Linux allows, the ones that mean nothing to anybody. */
+const INTERFACE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/;
 /** Calico sets these on every endpoint, over what a user says. */
 const FIXED_LABELS = {
   'projectcalico.org/namespace': ENDPOINT_NAMESPACE,
@@ -115,11 +118,12 @@ function parsePorts(value: unknown, addresses: readonly string[]): PublishedPort
   if (!Array.isArray(value)) return [];
   return value.filter(isObject).flatMap(({ protocol, port, hostPort, hostIP }) => {
     const kind = (['tcp', 'udp', 'sctp'] as const).find(
-      candidate => candidate === String(protocol).toLowerCase(),
+      candidate => candidate === textOr(protocol).toLowerCase(),
     );
-    const host = String(hostIP ?? '');
+    const host = textOr(hostIP);
     const address = addresses.find(candidate => candidate.includes(':') === host.includes(':'));
-    if (!kind || !address || !Number.isInteger(port) || !Number.isInteger(hostPort)) return [];
+    if (!kind || !address || !isPort(port) || !isPort(hostPort)) return [];
+    if (host !== '' && !parseAddress(host)) return [];
     const everywhere = host === '' || host === '0.0.0.0' || host === '::';
     return [
       {
@@ -131,6 +135,10 @@ function parsePorts(value: unknown, addresses: readonly string[]): PublishedPort
       },
     ];
   });
+}
+
+function isPort(value: unknown): boolean {
+  return Number.isInteger(value) && Number(value) > 0 && Number(value) <= 65_535;
 }
 
 function parseSandbox(annotation: string | undefined): Pick<WorkloadEndpoint, 'sandbox'> {
@@ -145,7 +153,11 @@ export function parseEndpoint(text: string): WorkloadEndpoint | undefined {
   const { node, endpoint, interfaceName, mac, ipNetworks, profiles, ports } = resource.spec;
   if (typeof node !== 'string' || typeof endpoint !== 'string' || typeof interfaceName !== 'string')
     return undefined;
-  const addresses = textList(ipNetworks).map(network => network.split('/')[0] ?? network);
+  // All of this becomes routes and rules of the host: one entry that is none must not stop the others.
+  if (!INTERFACE_NAME.test(interfaceName)) return undefined;
+  const addresses = textList(ipNetworks)
+    .map(network => network.split('/')[0] ?? network)
+    .filter(address => parseAddress(address));
   return {
     node,
     endpointId: endpoint,

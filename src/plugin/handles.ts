@@ -1,5 +1,3 @@
-import { parseAddress, formatAddress } from '../ipam/cidr.js';
-
 /**
  * Handles of our allocations. One allocation, one handle: it says which node and which interface it was made for, and
  * it is there exactly as long as the allocation is. So CreateEndpoint can compare it in its own transaction, and an
@@ -16,14 +14,11 @@ export function endpointHandlePrefix(node: string): string {
   return `libnetwork.${node}.`;
 }
 
-/** The MAC (colon form) and address in an endpoint handle of this node; undefined for any other handle. */
-export function parseEndpointHandle(
-  handle: string,
-  node: string,
-): { readonly mac: string; readonly address: string } | undefined {
-  if (!handle.startsWith(endpointHandlePrefix(node))) return undefined;
-  const match = /^([0-9a-f]{12})\.(.+)$/.exec(handle.slice(endpointHandlePrefix(node).length));
-  const address = match?.[2] === undefined ? undefined : parseAddress(match[2]);
-  if (!match?.[1] || !address) return undefined;
-  return { mac: match[1].replaceAll(/(..)(?=.)/g, '$1:'), address: formatAddress(address) };
+/** What {@link endpointHandle} was made of, the MAC in colon form; undefined where the id is not of that form. */
+export function parseEndpointHandle(id: string): { node: string; mac: string; address: string } | undefined {
+  // A node's name may have dots, and so has an IPv4 address: the MAC between them is the last part that can be one.
+  const [, node, mac, address] = /^libnetwork\.(.+)\.([0-9a-f]{12})\.([0-9.]+|[0-9a-f:]+)$/.exec(id) ?? [];
+  return node !== undefined && mac !== undefined && address !== undefined
+    ? { node, mac: mac.replaceAll(/(..)(?=.)/g, '$1:'), address }
+    : undefined;
 }

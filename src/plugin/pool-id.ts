@@ -57,7 +57,8 @@ function parseChoice(text: string): PoolChoice | undefined {
   const rangeText = more.get('range');
   const range = rangeText === null ? undefined : parseCidr(rangeText);
   const pools = more.get('pools')?.split(',');
-  const family = subnet?.family ?? ({ 4: 4, 6: 6 } as const)[more.get('family') ?? ''];
+  const named = more.get('family');
+  const family = subnet?.family ?? (named === '4' ? 4 : named === '6' ? 6 : undefined);
   if (!family || (subnetText !== '' && !subnet) || (rangeText !== null && !range)) return undefined;
   if (!subnet && !pools) return undefined;
   return { family, ...(subnet ? { subnet } : {}), ...(range ? { range } : {}), ...(pools ? { pools } : {}) };

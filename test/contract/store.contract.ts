@@ -77,6 +77,31 @@ export function storeContract(create: () => Promise<{ store: Store; remove(): Pr
     expect(await store.get('/get/a')).toEqual({ key: '/get/a', value, revision });
   });
 
+  test('pages hold each key once, and can be read as of a revision of the past', async () => {
+    const keys = Array.from({ length: 2_100 }, (_, n) => `/pages/${String(n).padStart(4, '0')}`);
+    await putMany(store, keys, 'then');
+    const then: string[] = [];
+    let revision = '';
+    for await (const page of store.pages('/pages/')) {
+      if (revision === '') await put(store, '/pages/0000x', 'later');
+      revision = page.revision;
+      then.push(...page.entries.map(entry => entry.key));
+    }
+    expect(then).toEqual(keys);
+    await put(store, '/pages/0001', 'now');
+    await store.transact({ compare: [], then: [{ delete: '/pages/0002' }] });
+    const past: Entry[] = [];
+    for await (const page of store.pages('/pages/', revision)) {
+      expect(page.revision).toBe(revision);
+      past.push(...page.entries);
+    }
+    expect(past.map(entry => entry.key)).toEqual(keys);
+    expect(past.every(entry => entry.value === 'then')).toBe(true);
+    const none: Listing[] = [];
+    for await (const page of store.pages('/pages-none/')) none.push(page);
+    expect(none).toMatchObject([{ entries: [] }]);
+  });
+
   test('a list holds exactly the keys that begin with the prefix, in byte order, at one revision', async () => {
     await putMany(store, ['/list/b', '/list/a', '/list/a0', '/list/a/1', '/list', '/list0', '/lis'], 'v');
     const { entries, revision } = await store.list('/list/');

@@ -7,7 +7,12 @@ import { join } from 'node:path';
 /** A network as a test wants Docker to have it. */
 export interface FakeNetwork {
   readonly name: string;
-  readonly ipam?: readonly { Subnet: string; Gateway?: string; IPRange?: string }[];
+  readonly ipam?: readonly {
+    readonly Subnet: string;
+    readonly Gateway?: string;
+    readonly IPRange?: string;
+    readonly AuxiliaryAddresses?: Readonly<Record<string, string>>;
+  }[];
   readonly options?: Readonly<Record<string, string>>;
 }
 

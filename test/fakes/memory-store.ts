@@ -19,6 +19,8 @@ type Method = 'get' | 'list' | 'transact' | 'ping';
  */
 export class MemoryStore implements Store {
   readonly #entries = new Map<string, Entry>();
+  /** Every change so far, for reads of the past. */
+  readonly #history: { revision: bigint; key: string; entry: Entry | undefined }[] = [];
   readonly #watches = new Set<MemoryWatch>();
   readonly #failures: { method: Method; error: Error }[] = [];
   #revision = 1n;
@@ -69,6 +71,11 @@ export class MemoryStore implements Store {
   async list(prefix: string): Promise<Listing> {
     await this.#called('list');
     return this.#listing(prefix);
+  }
+
+  async *pages(prefix: string, revision?: string): AsyncGenerator<Listing> {
+    await this.#called('list');
+    yield this.#listing(prefix, revision);
   }
 
   async transact(transaction: Transaction): Promise<TransactionResult> {
@@ -129,9 +136,12 @@ export class MemoryStore implements Store {
     for (const write of transaction.then) {
       if ('put' in write) {
         const entry = { key: write.put, value: write.value, revision: next };
-        this.#entries.set(write.put, entry);
+        this.#set(write.put, entry);
         events.push(watch => watch.put(entry));
-      } else if (this.#entries.delete(write.delete)) events.push(watch => watch.deleted(write.delete, next));
+      } else if (this.#entries.has(write.delete)) {
+        this.#set(write.delete, undefined);
+        events.push(watch => watch.deleted(write.delete, next));
+      }
     }
     // etcd counts a revision only for what changed something.
     if (events.length > 0) this.#revision++;
@@ -147,11 +157,29 @@ export class MemoryStore implements Store {
     return intact && then.some(write => 'put' in write);
   }
 
-  #listing(prefix: string): Listing {
-    const entries = [...this.#entries.values()]
+  #set(key: string, entry: Entry | undefined): void {
+    if (entry) this.#entries.set(key, entry);
+    else this.#entries.delete(key);
+    this.#history.push({ revision: this.#revision + 1n, key, entry });
+  }
+
+  /** The entries as they were at a revision. */
+  #past(revision: string): Map<string, Entry> {
+    const entries = new Map<string, Entry>();
+    for (const change of this.#history) {
+      if (change.revision > BigInt(revision)) break;
+      if (change.entry) entries.set(change.key, change.entry);
+      else entries.delete(change.key);
+    }
+    return entries;
+  }
+
+  #listing(prefix: string, revision = String(this.#revision)): Listing {
+    const isNow = revision === String(this.#revision);
+    const entries = [...(isNow ? this.#entries : this.#past(revision)).values()]
       .filter(entry => entry.key.startsWith(prefix))
       .sort((one, other) => Buffer.compare(Buffer.from(one.key), Buffer.from(other.key)));
-    return { entries, revision: this.#revision.toString() };
+    return { entries, revision };
   }
 }
 

@@ -206,6 +206,68 @@ describe('a reservation', () => {
     expect(await b.take('10.0.0.1')).toBeUndefined();
   });
 
+  /** The next transaction is applied, and then its answer is lost for good. */
+  const loseAnswerForGood = () =>
+    store.before(async transaction => {
+      store.before(undefined);
+      await store.transact(transaction);
+      throw new DatastoreError('lost');
+    });
+
+  it('that a failed request made and another node shares meanwhile stays for that node', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const [a, b] = [await node(store, 'a'), await node(store, 'b')];
+    await a.take('10.0.0.9');
+    vi.useFakeTimers();
+    loseAnswerForGood();
+    await expect(a.reserve('10.0.0.1')).rejects.toThrow('lost');
+    await b.reserve('10.0.0.1');
+    await vi.advanceTimersByTimeAsync(300_000);
+    expect(audit(store)).toEqual(['10.0.0.1', '10.0.0.9']);
+    // Of the failed request nothing is left: the same network can be made again.
+    await a.reserve('10.0.0.1');
+    expect(await b.free('10.0.0.1')).toBe(true);
+    expect(audit(store)).toEqual(['10.0.0.1', '10.0.0.9']);
+    expect(await a.free('10.0.0.1')).toBe(true);
+    expect(audit(store)).toEqual(['10.0.0.9']);
+  });
+
+  it('of another node that a failed request joined is left again', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const [a, b] = [await node(store, 'a'), await node(store, 'b')];
+    await b.reserve('10.0.0.1');
+    vi.useFakeTimers();
+    loseAnswerForGood();
+    await expect(a.reserve('10.0.0.1')).rejects.toThrow('lost');
+    await vi.advanceTimersByTimeAsync(300_000);
+    await a.reserve('10.0.0.1');
+    expect(await a.free('10.0.0.1')).toBe(true);
+    expect(await b.free('10.0.0.1')).toBe(true);
+    expect(audit(store)).toEqual([]);
+  });
+
+  it('is not left by the undo of an earlier, failed request of the same node', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const [a, b] = [await node(store, 'a'), await node(store, 'b')];
+    await b.reserve('10.0.0.1');
+    vi.useFakeTimers();
+    store.failNext('transact', new DatastoreError('lost'));
+    await expect(a.reserve('10.0.0.1')).rejects.toThrow('lost');
+    await a.reserve('10.0.0.1');
+    await vi.advanceTimersByTimeAsync(300_000);
+    expect(await b.free('10.0.0.1')).toBe(true);
+    expect(audit(store)).toEqual(['10.0.0.1']);
+  });
+
+  it('of which one node leaves says so, also when the answer is lost', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    const [a, b] = [await node(store, 'a'), await node(store, 'b')];
+    await b.reserve('10.0.0.1');
+    await a.reserve('10.0.0.1');
+    store.loseNextAnswer(() => b.take('10.0.0.3'));
+    expect(await a.free('10.0.0.1')).toBe(true);
+  });
+
   it('of an address in use is refused', async () => {
     await addPool(store, 'p', '10.0.0.0/24');
     const a = await node(store, 'a');

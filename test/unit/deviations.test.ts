@@ -158,11 +158,11 @@ describe('what is not as Docker has it', () => {
 });
 
 describe('an endpoint handle', () => {
-  it('is read back, by its own node only', () => {
+  it('is read back', () => {
     const handle = endpointHandle('a', '02:42:0a:00:00:01', 'fd80::1');
-    expect(parseEndpointHandle(handle, 'a')).toEqual({ mac: '02:42:0a:00:00:01', address: 'fd80::1' });
-    expect(parseEndpointHandle(endpointHandle('a.b', '02:42:0a:00:00:01', '192.0.2.1'), 'a')).toBeUndefined();
-    expect(parseEndpointHandle('libnetwork.gateway.192.0.2.1', 'gateway')).toBeUndefined();
+    expect(parseEndpointHandle(handle)).toEqual({ node: 'a', mac: '02:42:0a:00:00:01', address: 'fd80::1' });
+    expect(parseEndpointHandle(endpointHandle('a.b', '02:42:0a:00:00:01', '192.0.2.1'))?.node).toBe('a.b');
+    expect(parseEndpointHandle('libnetwork.gateway.192.0.2.1')).toBeUndefined();
   });
 });
 

@@ -1,0 +1,7 @@
+import type { Command } from './command.js';
+
+/** Every command beside `serve`. */
+export const COMMANDS: readonly Command[] = [
+  // prettier-ignore
+  { name: 'ipam check', usage: '[--fix]', help: 'look for contradictions in the whole datastore, and repair what is safe', example: 'calico-libnetwork ipam check --fix', load: () => import('./ipam-check.js') },
+];

@@ -1,0 +1,35 @@
+import type { Output } from './command.js';
+
+/** Resolves when all that was written has left the process: a pipe takes only so much at once. */
+export async function flushed(): Promise<void> {
+  for (const stream of [process.stdout, process.stderr])
+    await new Promise<void>(done => stream.write('', () => done()));
+}
+
+/** A command's output on this process's own streams. */
+export function terminalOutput(): Output {
+  // A reader that has seen enough (`| head`) is no fault.
+  process.stdout.on('error', () => undefined);
+  let shown = false;
+  const wipe = (): void => {
+    if (shown) process.stderr.write('\r\x1b[K');
+    shown = false;
+  };
+  return {
+    line(text) {
+      wipe();
+      process.stdout.write(`${text}\n`);
+    },
+    error(text) {
+      wipe();
+      process.stderr.write(`${text}\n`);
+    },
+    progress(text) {
+      if (!process.stderr.isTTY) return;
+      wipe();
+      if (text === undefined) return;
+      process.stderr.write(text);
+      shown = true;
+    },
+  };
+}
