@@ -130,9 +130,8 @@ describe('what is not as Docker has it', () => {
   });
 
   it('does not wait with a network of which Docker said in vain that it is gone', () => {
-    const network = (id: string) => ({
-      ...{ id, node: 'a', created: '', internal: false, subnets: [], options: {}, rest: {} },
-    });
+    const rest = { node: 'a', created: '', internal: false, subnets: [], options: {}, rest: {} };
+    const network = (id: string) => ({ id, ...rest });
     const found = deviations(
       observed([], { networks: ['n1', 'n2', 'n3'].map(network), saidGone: new Set(['n1', 'n2']) }),
     );
