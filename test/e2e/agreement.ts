@@ -52,8 +52,8 @@ export async function disagreements(host: Host, endpoint = EMBEDDED): Promise<st
       seen.flatMap(({ mac, addresses }) => addresses.map(address => `${mac} ${address}`)),
       'etcd',
       handles.map(id => {
-        const parsed = parseEndpointHandle(id, node);
-        return parsed ? `${parsed.mac} ${parsed.address}` : id;
+        const parsed = parseEndpointHandle(id);
+        return parsed?.node === node ? `${parsed.mac} ${parsed.address}` : id;
       }),
     ),
     ...differing('interface', wiring, 'the kernel', kernel.links),
