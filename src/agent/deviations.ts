@@ -161,13 +161,13 @@ function goneInterfaces({ docker, endpoints, interfaces }: Observed): Deviation[
     }));
 }
 
-function goneNetworks({ docker, networks, isGlobal }: Observed): Deviation[] {
+function goneNetworks({ docker, networks, isGlobal, saidGone }: Observed): Deviation[] {
   const there = new Set(docker.networks.map(({ id }) => id));
   return networks
     .filter(({ id }) => !isGlobal && !there.has(id))
     .map(({ id, name }) => ({
       key: `network ${id}`,
-      is: 'gone',
+      is: saidGone.has(id) ? 'said' : 'gone',
       reason: `Docker has no network ${name ?? id}`,
       repair: { kind: 'remove network', id },
     }));

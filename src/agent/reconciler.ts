@@ -9,6 +9,8 @@ import { Since } from './since.js';
 const SETTLED = 5_000;
 /** Milliseconds after an event until Docker is looked at: events come in swarms. */
 const AFTER_EVENT = 1_000;
+/** Milliseconds until the next look where one failed: it could not see the datastore, or Docker. */
+const AFTER_FAILURE = 2_000;
 /** Milliseconds for a look, and for a repair. */
 const PATIENCE = 30_000;
 
@@ -109,6 +111,7 @@ export class Reconciler {
       const text = reason(error);
       if (text !== this.complaint) this.parts.log.warn({ reason: text }, 'cannot compare with Docker now');
       this.complaint = text;
+      next = Math.min(next, AFTER_FAILURE);
     }
     this.lookIn(next);
   }

@@ -129,6 +129,18 @@ describe('what is not as Docker has it', () => {
     );
   });
 
+  it('does not wait with a network of which Docker said in vain that it is gone', () => {
+    const rest = { node: 'a', created: '', internal: false, subnets: [], options: {}, rest: {} };
+    const network = (id: string) => ({ id, ...rest });
+    const found = deviations(
+      observed([], { networks: ['n1', 'n2', 'n3'].map(network), saidGone: new Set(['n1', 'n2']) }),
+    );
+    expect(found.map(({ key, is }) => [key, is])).toEqual([
+      ['network n2', 'said'],
+      ['network n3', 'gone'],
+    ]);
+  });
+
   it('leaves, once all is repaired, what Docker has and nothing else', () => {
     fc.assert(
       fc.property(anywhere, start => {
