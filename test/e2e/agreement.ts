@@ -13,7 +13,7 @@ import { isObject, objectOrEmpty } from '../../src/model/json.js';
 import type { JsonObject } from '../../src/model/json.js';
 import { parseNetworkRecord } from '../../src/model/network-record.js';
 import { hostInterfaceOf, parseEndpoint } from '../../src/model/workload-endpoint.js';
-import { parseEndpointHandle } from '../../src/plugin/handles.js';
+import { parseEndpointHandle } from '../../src/ipam/handles.js';
 import type { Host } from '../bed/host.js';
 import { dump, EMBEDDED } from './datastore.js';
 import { kernelHas, ourNetworks, runningContainers } from './seen.js';
