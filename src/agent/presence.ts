@@ -8,6 +8,7 @@ import { ConflictError, DatastoreError, reason } from '../errors.js';
 import type { Logger } from '../log.js';
 import { formatPresence, parsePresence } from '../model/presence.js';
 import type { HostPresence } from '../model/presence.js';
+import { NameOwner } from './name-owner.js';
 import { BODILESS } from '../plugin/protocol.js';
 import type { Methods } from '../plugin/protocol.js';
 
@@ -37,12 +38,18 @@ export class Presence {
   readonly #self: HostPresence;
   readonly #log: Logger;
   readonly #mirror: Mirror<HostPresence>;
+  readonly #owner: NameOwner;
+  /** Whether the name's things are this host's; undefined: not known yet. */
+  #isOwner: boolean | undefined;
+  /** Resolves when that is known, or cannot be. */
+  readonly #decided: Promise<void>;
   #lease: Lease | undefined;
   /** Our last write of the key. */
   #written: { lease: string; revision: string } | undefined;
   /** Who has our name; said once in the log. */
   #other: HostPresence | undefined;
   #becomeOurs: () => void = () => undefined;
+  #decide: () => void = () => undefined;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #isDue = false;
@@ -56,7 +63,9 @@ export class Presence {
     this.#key = aliveKey(self.node);
     this.#self = { id: self.id, since: new Date().toISOString(), version: self.version };
     this.#log = log;
+    this.#owner = new NameOwner(store, self.node, self.id);
     this.ours = new Promise(resolve => (this.#becomeOurs = resolve));
+    this.#decided = new Promise(resolve => (this.#decide = resolve));
     this.#mirror = new Mirror(
       store,
       this.#key,
@@ -90,7 +99,7 @@ export class Presence {
   guard(store: Store): Store {
     return withTransact(store, async transaction => {
       await inTime(
-        this.#mirror.ready,
+        Promise.all([this.#mirror.ready, this.#decided]),
         PATIENCE,
         () =>
           new DatastoreError(
@@ -109,6 +118,7 @@ export class Presence {
       throw new ConflictError(
         `another live host calls itself ${this.#node} (since ${other.since}): give this host another name with NODENAME`,
       );
+    if (this.#isOwner === false) throw new ConflictError(othersName(this.#node));
   }
 
   /** Takes the key away; at most four seconds where etcd does not answer. */
@@ -163,7 +173,10 @@ export class Presence {
           'cannot tell the other hosts that this one lives; trying again',
         );
         // etcd may refuse this one key alone; that shall not keep the host from working.
-        if (this.#mirror.isCurrent && !this.#seenOther()) this.#becomeOurs();
+        if (this.#mirror.isCurrent && !this.#seenOther() && this.#isOwner !== false) {
+          this.#decide();
+          this.#becomeOurs();
+        }
         next = RETRY;
       }
       this.#timer = setTimeout(() => this.#look(), next).unref();
@@ -174,7 +187,12 @@ export class Presence {
     for (let attempt = 0; attempt < ATTEMPTS && !this.#isClosed; attempt += 1) {
       const other = this.#seenOther();
       this.#tell(other);
-      if (other) return this.#standBack();
+      if (other) {
+        this.#decide();
+        return this.#standBack();
+      }
+      if (this.#isOwner !== true && !(await this.#takeName()))
+        throw new ConflictError(othersName(this.#node));
       if (this.#lease && !(await this.#lease.keepAlive())) this.#lease = undefined;
       const lease = (this.#lease ??= await this.#store.lease(TTL_SECONDS));
       const revision = this.#mirror.revisionOf(this.#key);
@@ -185,6 +203,12 @@ export class Presence {
       }
     }
     throw new ConflictError(`${this.#key} in etcd is being written by others`);
+  }
+
+  async #takeName(): Promise<boolean> {
+    this.#isOwner = await this.#owner.take();
+    this.#decide();
+    return this.#isOwner;
   }
 
   /** Two round trips at the start (the lease, the key), none later. False where the key is not as we thought. */
@@ -227,4 +251,11 @@ export class Presence {
       );
     else this.#log.info({ node }, 'the name of this host is free again');
   }
+}
+
+function othersName(node: string): string {
+  return (
+    `the datastore has containers of another host called ${node}: give this host another name with NODENAME, ` +
+    `or, if that host is gone for good: calico-libnetwork node remove ${node}`
+  );
 }

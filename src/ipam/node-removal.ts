@@ -5,6 +5,7 @@ import {
   handleKey,
   nodeAffinitiesPrefix,
   NETWORKS_PREFIX,
+  ownerKey,
   parseAffinityKey,
   resourceKey,
   resourcesPrefix,
@@ -93,6 +94,8 @@ export class NodeRemoval {
     await this.networks();
     const entry = await this.store.get(resourceKey('nodes', node));
     if (entry) await this.delete([entry], () => `Node resource ${node}`);
+    const owner = await this.store.get(ownerKey(node));
+    if (owner) await this.delete([owner], () => `the name ${node}`);
   }
 
   private async endpoints(): Promise<void> {

@@ -68,7 +68,6 @@ onEachEngine('what is lost is put back', { env: QUICK }, matrix => {
   it('endpoints, addresses and blocks', () =>
     loses('/workloadendpoints/', '/ipam/v2/handle/', '/assignment/', '/ipam/v2/host/'));
 
-
   it('endpoints, while the daemon was away', async () => {
     const { host } = matrix;
     // Of a port Docker does not tell: what is open is known to etcd alone.

@@ -1,7 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, expect, test, vi } from 'vitest';
 import { Presence } from '../../src/agent/presence.js';
-import { aliveKey } from '../../src/datastore/keys.js';
+import { aliveKey, handleKey, ownerKey } from '../../src/datastore/keys.js';
+import { endpointHandle } from '../../src/ipam/handles.js';
 import { createLogger } from '../../src/log.js';
 import { formatPresence, parsePresence } from '../../src/model/presence.js';
 import { MemoryStore } from '../fakes/memory-store.js';
@@ -33,7 +34,30 @@ test('the key is there while the host lives, is put again when its lease is lost
   store.expireLeases();
   await settled(() => expect(holder(store)).toBe('one'));
   await one.close();
-  expect(store.dump()).toEqual({});
+  expect(Object.keys(store.dump())).toEqual([ownerKey('node-1')]);
+});
+
+test('the name of a host that is not seen to live is no other’s while it has containers or addresses', async () => {
+  const store = new MemoryStore();
+  await host(store, 'one').ours;
+  await open.pop()?.close();
+  const handle = handleKey(endpointHandle('node-1', '02:42:00:00:00:01', '192.0.2.1'));
+  await store.transact({ compare: [], then: [{ put: handle, value: '{}' }] });
+  const before = store.dump();
+  const two = host(store, 'two');
+  await expect(two.guard(store).transact(aWrite)).rejects.toThrow(
+    /has containers of another host called node-1: .*NODENAME.*node remove node-1/,
+  );
+  expect(() => two.check()).toThrow('another host called node-1');
+  expect(store.dump()).toEqual(before);
+  // Itself it is again at once.
+  await host(store, 'one').ours;
+  await open.pop()?.close();
+  // And once nothing is left, the name is free.
+  await store.transact({ compare: [{ key: handle, is: 'present' }], then: [{ delete: handle }] });
+  await vi.waitFor(() => expect(() => two.check()).not.toThrow(), { timeout: 6_000, interval: 50 });
+  await two.ours;
+  expect((await two.guard(store).transact(aWrite)).succeeded).toBe(true);
 });
 
 test('a keep-alive every ten seconds is all it costs', async () => {
