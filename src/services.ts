@@ -121,7 +121,6 @@ export function createServices(
     pools,
     requests,
     ensureDefaultPools,
-    isNeeded: pool => networks.isNeeded(pool),
     addressGone: async address => {
       const gone = await endpoints.dropAddress(address);
       if (gone) await removeEndpoint(removal, gone.endpointId);

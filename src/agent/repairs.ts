@@ -51,7 +51,7 @@ export async function carryOut(parts: RepairParts, repair: Repair, observed: Obs
     case 'remove network':
       return networks.remove(repair.id);
     case 'remove pool':
-      await pools.removeIfUnused(repair.name, pool => networks.isNeeded(pool));
+      await pools.removeIfUnused(repair.name);
       return;
     case 'record network':
       return networks.create(recordOf(repair.network, parts.node));

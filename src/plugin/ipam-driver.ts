@@ -9,7 +9,6 @@ import { describePool } from '../ipam/facts.js';
 import type { IpamFacts } from '../ipam/facts.js';
 import type { PoolLifecycle } from '../ipam/pool-lifecycle.js';
 import { isDisappearing } from '../model/ip-pool.js';
-import type { IpPool } from '../model/ip-pool.js';
 import type { JsonObject } from '../model/json.js';
 import type { NetworkCreations } from './creations.js';
 import { mac, requiredText, text, texts } from './fields.js';
@@ -31,8 +30,6 @@ export interface IpamDriverParts {
   readonly creations: NetworkCreations;
   /** Makes the default pools if there are none. */
   ensureDefaultPools(): Promise<void>;
-  /** True where a network refers to the pool, as the datastore says now. */
-  isNeeded(pool: IpPool): Promise<boolean>;
   /** True where a network of this host has the subnet. */
   hasNetwork(subnet: Cidr): boolean;
   /** True where an endpoint of this node has the address. */
@@ -58,8 +55,7 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
   /** Gives back what the creation of a network had got before it failed. */
   const giveUp = async (subnet: Cidr, reserved: readonly Address[]): Promise<void> => {
     for (const address of reserved) await allocator.release(address);
-    const pool = facts.poolAround(subnet);
-    if (pool?.isOurs) await pools.removeIfUnused(pool.name, found => parts.isNeeded(found));
+    await pools.removeAround(subnet);
   };
   /** Keeps an address back for a network that is being created. Where that cannot be, the creation has failed. */
   const keepBack = async (wanted: string, type: string, choice: PoolChoice): Promise<Address> => {

@@ -3,11 +3,10 @@ import { networkKey, NETWORKS_PREFIX, resourceKey } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
 import type { Compare, Entry, Store } from '../datastore/store.js';
 import { ConflictError, reason, RequestError } from '../errors.js';
-import { covers, formatCidr, parseCidr } from '../ipam/cidr.js';
+import { formatCidr, parseCidr } from '../ipam/cidr.js';
 import type { Cidr, Family } from '../ipam/cidr.js';
 import type { IpamFacts } from '../ipam/facts.js';
 import type { PoolLifecycle } from '../ipam/pool-lifecycle.js';
-import type { IpPool } from '../model/ip-pool.js';
 import { formatNetworkRecord, parseNetworkRecord } from '../model/network-record.js';
 import type { NetworkRecord } from '../model/network-record.js';
 
@@ -81,7 +80,7 @@ export class Networks {
     try {
       await this.write(record);
     } catch (error) {
-      if (error instanceof RequestError) await this.removePools(missing);
+      if (error instanceof RequestError) for (const subnet of missing) await this.pools.removeAround(subnet);
       throw error;
     }
   }
@@ -179,24 +178,7 @@ export class Networks {
     const key = networkKey(id);
     const result = await this.store.transact({ compare: [{ key, is: 'present' }], then: [{ delete: key }] });
     if (result.succeeded) this.mirror.observeDeleted(key, result.revision);
-    if (record) await this.removePools(subnetsOf(record));
-  }
-
-  /** Removes the pools that were made for these subnets, where no network needs them. */
-  private async removePools(subnets: readonly Cidr[]): Promise<void> {
-    for (const subnet of subnets) {
-      const pool = this.facts.poolAround(subnet);
-      if (pool?.isOurs) await this.pools.removeIfUnused(pool.name, found => this.isNeeded(found));
-    }
-  }
-
-  /** True where a network of any host takes addresses from the pool. One round trip: the mirror may lag. */
-  async isNeeded(pool: IpPool): Promise<boolean> {
-    const { entries } = await this.store.list(NETWORKS_PREFIX);
-    return entries.some(({ value }) => {
-      const record = parseNetworkRecord(value);
-      return record !== undefined && subnetsOf(record).some(subnet => covers(pool.cidr, subnet));
-    });
+    for (const subnet of record ? subnetsOf(record) : []) await this.pools.removeAround(subnet);
   }
 
   /** Adds Docker's name to the record, where there is one. Called in the background: failures are logged. */
