@@ -17,7 +17,8 @@ import { ConflictError, reason, RequestError } from './errors.js';
 import type { Dataplane } from './host/dataplane.js';
 import { PortReservations } from './host/port-reservations.js';
 import { Allocator } from './ipam/allocator.js';
-import { parseCidr } from './ipam/cidr.js';
+import { cidrOf, formatCidr, parseAddress, parseCidr } from './ipam/cidr.js';
+import { formatHandle } from './model/block.js';
 import { choosePool } from './ipam/default-pool.js';
 import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
@@ -66,7 +67,13 @@ export function createServices(
   const pools = new PoolLifecycle(store, facts, config, () => dataplane.foreignRoutes(), logOf('pools'));
   const isGlobal = config.scope === 'global';
   const networks = new Networks(store, facts, pools, isGlobal, logOf('networks'));
-  const endpoints = new Endpoints(store, node, config, logOf('endpoints'));
+  const newHandle = (text: string): string => {
+    const address = parseAddress(text);
+    const pool = address && facts.poolOf(address);
+    return formatHandle(address && pool ? { [formatCidr(cidrOf(address, pool.blockSize))]: 1 } : {});
+  };
+  const { createProfiles } = config;
+  const endpoints = new Endpoints(store, node, { createProfiles, newHandle }, logOf('endpoints'));
   const stateNow = () =>
     hostState({
       node,
@@ -113,8 +120,15 @@ export function createServices(
   const saidGone = new SaidGone();
   const creations = new NetworkCreations();
   const ensureDefaultPools = () => defaultPools(config, facts, pools, dataplane);
-  const allocator = new Allocator(store, facts, isGlobal, logOf('ipam'));
+  const allocator = new Allocator(
+    store,
+    facts,
+    { isGlobal, isRouted: address => dataplane.routedTo(address) !== undefined },
+    logOf('ipam'),
+  );
   const removal = { endpoints, dataplane, joiner, ports, perEndpoint: new KeyedLock() };
+  const isUsed = async (hostInterface: string): Promise<boolean> =>
+    (await dataplane.hostInterfaces()).some(({ name, isInUse }) => isInUse && name === hostInterface);
   const ipam = ipamDriver({
     allocator,
     facts,
@@ -123,7 +137,17 @@ export function createServices(
     ensureDefaultPools,
     addressGone: async address => {
       const gone = await endpoints.dropAddress(address);
-      if (gone) await removeEndpoint(removal, gone.endpointId);
+      if (gone)
+        await removal.perEndpoint.run(gone.endpointId, () => removeEndpoint(removal, gone.endpointId));
+    },
+    isInUse: async address => {
+      const endpoint = endpoints.own().find(({ addresses }) => addresses.includes(address));
+      if (!endpoint || endpoint.addresses.length > 1) return false;
+      return isUsed(endpoint.interfaceName);
+    },
+    hasContainer: async address => {
+      const name = dataplane.routedTo(address);
+      return name !== undefined && (await isUsed(name));
     },
     furtherRanges: subnet => networks.furtherRanges(subnet),
     creations,
@@ -164,7 +188,7 @@ export function createServices(
         () => new ConflictError('whose name this host has is not known yet'),
       );
       name.check();
-      await repairWires();
+      if (config.reconcile === 'repair') await repairWires();
       return observer.observe();
     },
     carryOut: (repair, observed) => carryOut(repairs, repair, observed),
@@ -192,6 +216,8 @@ export function createServices(
   };
   const dockerConnected = (): void => {
     void dataplane.dockerStarted();
+    // Another dockerd, perhaps: one that was killed may have lost what it had just made.
+    networks.served.clear();
     reconciler.dockerConnected();
     engine
       .networks()
@@ -203,7 +229,7 @@ export function createServices(
     if (action === 'create') names.learn(id, attributes.name ?? '');
     if (action === 'destroy') names.forget(id);
     if (action === 'connect' && networks.known(id)) labels?.connected(attributes.container ?? '', id);
-    else reconciler.happened();
+    if (action !== 'connect' && action !== 'create') reconciler.happened();
   };
   // What was put back by it may be gone in Docker, and the other way round.
   const unfollowRewinds = store.onRewind(() => reconciler.happened());

@@ -1,5 +1,6 @@
 import { aliveKey } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
+import { EtcdRefusal } from '../datastore/etcd-link.js';
 import { eraOf } from '../datastore/revision.js';
 import type { Lease, Store } from '../datastore/store.js';
 import { withTransact } from '../datastore/with-transact.js';
@@ -168,12 +169,15 @@ export class Presence {
         await withDeadline(PATIENCE, () => this.#keep());
         this.#isFailing = false;
       } catch (error) {
-        this.#log.warn(
-          { reason: reason(error) },
-          'cannot tell the other hosts that this one lives; trying again',
-        );
-        // etcd may refuse this one key alone; that shall not keep the host from working.
-        if (this.#mirror.isCurrent && !this.#seenOther() && this.#isOwner !== false) {
+        if (!this.#isFailing)
+          this.#log.warn(
+            { reason: reason(error) },
+            'cannot tell the other hosts that this one lives; trying again',
+          );
+        this.#isFailing = true;
+        // etcd may refuse these keys alone; that shall not keep the host from working. A slow answer is no refusal.
+        const isAllowed = this.#isOwner ?? error instanceof EtcdRefusal;
+        if (this.#mirror.isCurrent && !this.#seenOther() && isAllowed) {
           this.#decide();
           this.#becomeOurs();
         }

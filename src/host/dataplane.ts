@@ -98,6 +98,8 @@ export interface Dataplane {
   dockerStarted(): Promise<void>;
   /** The host ends of veths that we made, whether their endpoints are known or not: to find leftovers. */
   hostInterfaces(): Promise<readonly HostInterface[]>;
+  /** The host interface of a container of this host that the address is sent to. From memory. */
+  routedTo(address: string): string | undefined;
   /** Host interface's MTU a new endpoint should get where nothing is configured. */
   defaultMtu(): Promise<number>;
   /** Routes of the host without ours and without the default ones, and its addresses: no pool may collide with them. */

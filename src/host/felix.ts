@@ -40,6 +40,7 @@ export class FelixDataplane implements Dataplane {
   }
 
   async rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
+    if (await this.netlink.link(wiring.hostInterface)) return;
     await this.attach(wiring);
     await fillContainer(wiring, side).catch(async (error: unknown) => {
       await this.detach(wiring.hostInterface);
@@ -69,6 +70,11 @@ export class FelixDataplane implements Dataplane {
 
   hostInterfaces(): Promise<readonly HostInterface[]> {
     return hostInterfaces(this.netlink, this.reaper);
+  }
+
+  /** Routes are Felix's. */
+  routedTo(): undefined {
+    return undefined;
   }
 
   async defaultMtu(): Promise<number> {

@@ -106,6 +106,7 @@ export class LinuxDataplane implements Dataplane {
   }
 
   async rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
+    if (await this.netlink.link(wiring.hostInterface)) return;
     await this.attach(wiring);
     await fillContainer(wiring, side).catch(async (error: unknown) => {
       await this.detach(wiring.hostInterface);
@@ -172,6 +173,10 @@ export class LinuxDataplane implements Dataplane {
 
   hostInterfaces(): Promise<readonly HostInterface[]> {
     return hostInterfaces(this.netlink, this.reaper);
+  }
+
+  routedTo(address: string): string | undefined {
+    return this.routes.ownerOf(address);
   }
 
   async defaultMtu(): Promise<number> {

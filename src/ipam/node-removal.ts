@@ -1,5 +1,6 @@
 import {
   aliveKey,
+  endpointKey,
   blocksPrefix,
   HANDLES_PREFIX,
   handleKey,
@@ -100,8 +101,20 @@ export class NodeRemoval {
 
   private async endpoints(): Promise<void> {
     const isIts = ({ value }: Entry) => parseResource(value)?.spec.node === this.options.node;
-    for await (const { entries } of this.store.pages(resourcesPrefix('workloadendpoints')))
-      await this.delete(entries.filter(isIts), ({ key }) => `endpoint ${key.split('/').slice(-2).join('/')}`);
+    const ours = endpointKey('');
+    let foreign = 0;
+    for await (const { entries } of this.store.pages(resourcesPrefix('workloadendpoints'))) {
+      const its = entries.filter(isIts);
+      await this.delete(
+        its.filter(({ key }) => key.startsWith(ours)),
+        ({ key }) => `endpoint ${key.split('/').at(-1)}`,
+      );
+      foreign += its.filter(({ key }) => !key.startsWith(ours)).length;
+    }
+    if (foreign > 0)
+      throw new ConflictError(
+        `host ${this.options.node} has ${foreign} endpoints of another orchestrator (Kubernetes?): remove those with its own tools first`,
+      );
   }
 
   private async addresses(): Promise<void> {

@@ -27,6 +27,9 @@ export class Networks {
     this.mirror = new Mirror(store, NETWORKS_PREFIX, (_key, text) => parseNetworkRecord(text), log);
   }
 
+  /** Networks that this dockerd has used or made since it is up: it must have them. */
+  readonly served = new Set<string>();
+
   get ready(): Promise<void> {
     return this.mirror.ready;
   }
@@ -111,14 +114,24 @@ export class Networks {
         return;
       }
       const existing = result.found.get(key);
-      if (existing) {
-        // The same CreateNetwork again; dockerd's ids are random, so it is the same network.
-        this.mirror.observe(existing);
-        return;
-      }
+      if (existing) this.mirror.observe(existing);
+      const known = existing && parseNetworkRecord(existing.value);
+      // The same CreateNetwork again; dockerd's ids are random, so it is the same network.
+      if (existing && (this.isGlobal || known?.node === record.node)) return;
+      // Recorded under a name that this host had before.
+      if (existing && known) return this.moveHere(existing, known, record.node);
       this.facts.observe(result.found, result.revision);
     }
     throw new ConflictError('the IPPools of the network are being changed by too many at once: try again');
+  }
+
+  private async moveHere(entry: Entry, record: NetworkRecord, node: string): Promise<void> {
+    const value = formatNetworkRecord({ ...record, node });
+    const { key, revision } = entry;
+    const compare: Compare[] = [{ key, is: 'revision', revision }];
+    const result = await this.store.transact({ compare, then: [{ put: key, value }] });
+    if (!result.succeeded) throw new ConflictError('the network is being changed by another host: try again');
+    this.mirror.observe({ key, value, revision: result.revision });
   }
 
   /** True where a network of this host has the subnet. */

@@ -54,7 +54,7 @@ function nodeRemove(args: readonly string[], endpoint = etcd.endpoint): Promise<
 async function populate(node: string, count: number): Promise<string[]> {
   const facts = new IpamFacts(store, node, quiet);
   await facts.ready();
-  const allocator = new Allocator(store, facts, false, quiet);
+  const allocator = new Allocator(store, facts, { isGlobal: false, isRouted: () => false }, quiet);
   const mac = (index: number) => `02:00:00:00:${[index >> 8, index & 255].map(byte => byte.toString(16).padStart(2, '0')).join(':')}`; // prettier-ignore
   const addresses = await Promise.all(
     Array.from({ length: count }, (_, index) =>

@@ -39,6 +39,9 @@ export class FakeDataplane implements Dataplane {
   async hostInterfaces(): Promise<readonly HostInterface[]> {
     return [...this.attached.keys()].map(name => ({ name, isInUse: this.inUse.has(name) }));
   }
+  routedTo(address: string): string | undefined {
+    return [...this.attached.values()].find(({ addresses }) => addresses.includes(address))?.hostInterface;
+  }
   async defaultMtu(): Promise<number> {
     return 1500;
   }

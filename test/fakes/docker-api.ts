@@ -7,6 +7,8 @@ import { join } from 'node:path';
 /** A network as a test wants Docker to have it. */
 export interface FakeNetwork {
   readonly name: string;
+  /** `calico` where not given. */
+  readonly driver?: string;
   readonly ipam?: readonly {
     readonly Subnet: string;
     readonly Gateway?: string;
@@ -105,11 +107,11 @@ export class FakeDocker {
   }
 }
 
-function describe(id: string, { name, ipam = [], options = {} }: FakeNetwork): object {
+function describe(id: string, { name, driver = 'calico', ipam = [], options = {} }: FakeNetwork): object {
   return {
     Id: id,
     Name: name,
-    Driver: 'calico',
+    Driver: driver,
     Internal: false,
     IPAM: { Driver: 'calico-ipam', Config: ipam },
     Options: options,

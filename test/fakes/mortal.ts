@@ -121,6 +121,9 @@ export class MortalDataplane implements Dataplane {
   hostInterfaces(): Promise<readonly HostInterface[]> {
     return this.life.read(() => this.kernel.hostInterfaces());
   }
+  routedTo(address: string): string | undefined {
+    return this.kernel.routedTo(address);
+  }
   defaultMtu(): Promise<number> {
     return this.life.read(() => this.kernel.defaultMtu());
   }

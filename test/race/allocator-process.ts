@@ -72,7 +72,7 @@ class AllocatorProcess {
     this.file = openSync(options.log, 'a');
     this.store = createEtcdStore({ endpoints }, log);
     this.facts = new IpamFacts(this.store, node, log);
-    this.allocator = new Allocator(this.store, this.facts, false, log);
+    this.allocator = new Allocator(this.store, this.facts, { isGlobal: false, isRouted: () => false }, log);
     this.random = new Random(
       seed,
       [...node].reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 0),

@@ -1,10 +1,13 @@
+import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { affinityKey, blockKey, IPAM_CONFIG_KEY, resourceKey } from '../../src/datastore/keys.js';
+import { affinityKey, blockKey, handleKey, IPAM_CONFIG_KEY, resourceKey } from '../../src/datastore/keys.js';
 import { etcdRevisionOf } from '../../src/datastore/revision.js';
 import { DatastoreError } from '../../src/errors.js';
 import { createBlock, ownedBy } from '../../src/ipam/block.js';
-import { formatAddress } from '../../src/ipam/cidr.js';
-import { formatBlock, parseBlock } from '../../src/model/block.js';
+import { cidrOf, formatAddress, formatCidr } from '../../src/ipam/cidr.js';
+import { endpointHandle } from '../../src/ipam/handles.js';
+import { formatBlock, formatHandle, parseBlock } from '../../src/model/block.js';
+import { Endpoints } from '../../src/plugin/endpoints.js';
 import { MemoryStore } from '../fakes/memory-store.js';
 import { addPool, address, audit, cidr, closeNodes, holder, node, put, remove } from './ipam-node.js';
 
@@ -298,5 +301,37 @@ describe('a reservation', () => {
     await a.take('10.0.0.1');
     await expect(a.reserve('10.0.0.1')).rejects.toThrow('already assigned on node a');
     expect(formatAddress(address('10.0.0.1'))).toBe('10.0.0.1');
+  });
+});
+
+describe('an address that looks unused', () => {
+  it('is not freed under an endpoint that came to have it since it was looked at', async () => {
+    await addPool(store, 'p', '192.0.2.0/24');
+    const a = await node(store, 'a');
+    const mac = '02:42:00:00:00:0a';
+    const given = await a.allocator.assign({
+      family: 4,
+      holder: { handle: text => endpointHandle('a', mac, text), secondary: { node: 'a' } },
+    });
+    const text = formatAddress(given);
+    const handle = endpointHandle('a', mac, text);
+    const seen = (await store.get(handleKey(handle)))?.revision;
+    const newHandle = () => formatHandle({ [formatCidr(cidrOf(given, 26))]: 1 });
+    const endpoints = new Endpoints(
+      store,
+      'a',
+      { createProfiles: false, newHandle },
+      pino({ level: 'silent' }),
+    );
+    await endpoints.ready;
+    const endpointId = 'e'.repeat(64);
+    await endpoints.create({
+      ...{ node: 'a', endpointId, mac, addresses: [text], networkId: 'n', interfaceName: 'cali1' },
+      ...{ profiles: [], labels: {}, ports: [] },
+    });
+    expect(await a.allocator.releaseHandle(given, handle, seen)).toBe(false);
+    const now = (await store.get(handleKey(handle)))?.revision;
+    expect(await a.allocator.releaseHandle(given, handle, now)).toBe(true);
+    endpoints.close();
   });
 });

@@ -47,7 +47,9 @@ function observed(all: readonly Places[], more: Partial<Observed> = {}): Observe
       })),
       endpointIds: new Set(inDocker.map(ID)),
       addresses: new Set(inDocker.map(ADDRESS)),
-      reserved: new Set(),
+      addressed: [],
+      subnets: [],
+      reserved: new Map(),
     },
     endpoints: those(({ record }) => record).map(n => ({
       node: 'a',
@@ -67,6 +69,7 @@ function observed(all: readonly Places[], more: Partial<Observed> = {}): Observe
       address: ADDRESS(n),
     })),
     reservations: [],
+    reservationHandles: new Set(),
     networks: [{ id: 'n1', node: 'a', created: '', internal: false, subnets: [], options: {}, rest: {} }],
     unneededPools: [],
     interfaces: those(places => places.interface).map(n => ({

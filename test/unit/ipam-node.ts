@@ -73,7 +73,7 @@ export async function node(store: Store, name: string) {
   const facts = new IpamFacts(store, name, log);
   open.push(facts);
   await facts.ready();
-  const allocator = new Allocator(store, facts, false, log);
+  const allocator = new Allocator(store, facts, { isGlobal: false, isRouted: () => false }, log);
   const pools = new PoolLifecycle(store, facts, { autoPools: true, vxlanMode: 'Never' }, async () => [], log);
   const any = (within?: string) =>
     allocator

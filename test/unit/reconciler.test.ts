@@ -10,7 +10,7 @@ it('a look that failed is followed by another soon, however long the interval', 
   const observe = vi.fn(() => Promise.reject(new DatastoreError('the datastore is out of sight')));
   const reconciler = new Reconciler({
     observe,
-    carryOut: () => Promise.resolve(),
+    carryOut: () => Promise.resolve(true),
     dryRun: false,
     interval: 3_600_000,
     grace: 60_000,
