@@ -17,6 +17,11 @@ export async function removeCgroups(bed: string, others: readonly string[] = [])
   }
 }
 
+/** Removes what a host that crashed left: a power cut ends its cgroups, and whether they are frozen. */
+export async function removeCgroupsOf(parent: string): Promise<void> {
+  for (const root of cgroupRoots()) await removeTree(join(root, parent));
+}
+
 /** One per v1 hierarchy, and the unified one. */
 function cgroupRoots(): string[] {
   if (!existsSync(ROOT)) return [];

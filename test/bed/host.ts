@@ -5,7 +5,7 @@ import { answers } from '../../src/setup/answers.mjs';
 import { IMPORT_ARGUMENTS } from '../../src/setup/image.mjs';
 import { environment } from '../../src/setup/command.mjs';
 import type { Plug } from './addresses.js';
-
+import { removeCgroupsOf } from './cgroups.js';
 import { mountDisk } from './disk.js';
 import type { Fabric } from './fabric.js';
 import { imageTar } from './image.js';
@@ -58,6 +58,7 @@ export class Host {
   /** Switches it on: the disk as it was, /run empty, no daemon running. */
   async boot(): Promise<void> {
     if (this.running?.alive) throw new Error(`${this.name} is up already`);
+    await removeCgroupsOf(this.parts.cgroupParent);
     mkdirSync(join(this.parts.disk, 'log'), { recursive: true });
     this.running = await Machine.start(this.name, this.parts.env);
     await mountDisk(this.running, this.parts.disk);

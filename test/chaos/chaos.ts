@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { KeyedLock } from '../../src/keyed-lock.js';
 import { Bed } from '../bed/bed.js';
 import type { Engine } from '../bed/engines.js';
 import type { Host } from '../bed/host.js';
 import { disagreements, expectAgreement } from '../e2e/agreement.js';
 import { dump } from '../e2e/datastore.js';
 import { kernelHas, runningContainers } from '../e2e/seen.js';
-import { ALWAYS_THERE, createNetwork, isFair, nextCommand } from './commands.js';
+import { ALWAYS_THERE, createNetwork, isFair, isNetworkCreation, nextCommand } from './commands.js';
 import { Random } from './random.js';
 import { Victims } from './victims.js';
 import type { EtcdKind } from './victims.js';
@@ -73,6 +74,7 @@ class Run {
   private pings = 0;
   private longest = { command: '', milliseconds: 0 };
   private longestUndisturbed = { command: '', milliseconds: 0 };
+  private readonly creations = new KeyedLock();
   private readonly unexplained = new Map<string, number>();
   private readonly hung: string[] = [];
   private readonly duplicates = new Set<string>();
@@ -128,7 +130,10 @@ class Run {
       const pause = each.below(400);
       while (!this.victims.dockerIsUp && !this.isOver) await sleep(50);
       if (this.isOver) return;
-      await this.command(command);
+      // Of two that create a network of one name at once, Docker may let both.
+      if (isNetworkCreation(command))
+        await this.creations.run(command.join(' '), () => this.command(command));
+      else await this.command(command);
       await sleep(pause);
     }
   }
@@ -156,11 +161,11 @@ class Run {
   }
 
   private async kill(random: Random): Promise<void> {
-    for (;;) {
+    while (!this.isOver) {
       const each = random.fork();
       const pause = 3_000 + each.below(6_000);
       await sleep(Math.max(0, Math.min(pause, this.until - Date.now())));
-      if (this.isOver) return;
+      // The last time while the last commands are under way.
       await this.victims.strike(each);
     }
   }

@@ -19,6 +19,10 @@ export function createNetwork(name: string): string[] {
   return ['network', 'create', ...CALICO, ...(NETWORKS[name] ?? []), name];
 }
 
+export function isNetworkCreation([first, second]: readonly string[]): boolean {
+  return first === 'network' && second === 'create';
+}
+
 /** What somebody types next: arguments of docker. Follows from `random` alone, not from how things are. */
 export function nextCommand(random: Random): string[] {
   const name = `w${random.below(NAMES)}`;
