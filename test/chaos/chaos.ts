@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KeyedLock } from '../../src/keyed-lock.js';
 import { Bed } from '../bed/bed.js';
@@ -198,6 +199,7 @@ class Run {
     const agreed = await expectAgreement(host, { within: AGREED, endpoint }).catch(() => undefined);
     const leaks = agreed === undefined ? await disagreements(host, endpoint) : [];
     options.say(agreed === undefined ? `no agreement: ${leaks.join('; ')}` : `agreement after ${agreed} ms`);
+    for (const line of await this.evidence(leaks)) options.say(line);
     const found = await faults(host);
     leaks.push(...found.duplicates, ...found.unreachable);
     await this.removeAll();
@@ -205,6 +207,20 @@ class Run {
     let left = ['not looked at'];
     while (left.length > 0 && Date.now() < until) left = await this.left().catch(error => [String(error)]);
     return { agreementAfter: agreed, leaks: [...leaks, ...left.map(what => `left in the end: ${what}`)] };
+  }
+
+  /** What the daemon logged of the endpoints of containers that are named. */
+  private async evidence(leaks: readonly string[]): Promise<string[]> {
+    const log = readFileSync(this.host.logFile('calico-libnetwork'), 'utf8').split('\n');
+    const named = (await runningContainers(this.host)).filter(({ name }) =>
+      leaks.some(leak => leak.split(/\W+/).includes(name)),
+    );
+    return named.flatMap(({ name, id, started, endpoints }) =>
+      endpoints.flatMap(({ endpointId }) => [
+        `${name} (${id.slice(0, 12)}, up since ${started}) has endpoint ${endpointId}; the daemon logged:`,
+        ...log.filter(line => line.includes(endpointId)),
+      ]),
+    );
   }
 
   private async removeAll(): Promise<void> {

@@ -65,6 +65,8 @@ const FAIR = [
   /port .*(in use|already allocated|taken)|address already in use/i,
   /(address|ip) \S+ .*(in use|is held|is taken|belongs|already)/i,
   /cannot (pause|stop|kill|restart|start) .*(paused|not running|removal|progress)/i,
+  // runc's own: of a container that was killed while paused.
+  /cgroup unexpectedly frozen/i,
   /stopping container|is being (removed|stopped)|no longer exists/i,
 ];
 
