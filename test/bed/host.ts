@@ -58,7 +58,6 @@ export class Host {
   /** Switches it on: the disk as it was, /run empty, no daemon running. */
   async boot(): Promise<void> {
     if (this.running?.alive) throw new Error(`${this.name} is up already`);
-    await removeCgroupsOf(this.parts.cgroupParent);
     mkdirSync(join(this.parts.disk, 'log'), { recursive: true });
     this.running = await Machine.start(this.name, this.parts.env);
     await mountDisk(this.running, this.parts.disk);
@@ -68,6 +67,7 @@ export class Host {
   /** Pulls the plug: everything in it is killed at once. Fine when it is down. */
   async crash(): Promise<void> {
     await this.running?.end();
+    await removeCgroupsOf(this.parts.cgroupParent);
     this.running = undefined;
     this.dockerEngine = undefined;
     this.daemon = undefined;
