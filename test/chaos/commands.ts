@@ -19,6 +19,10 @@ export function createNetwork(name: string): string[] {
   return ['network', 'create', ...CALICO, ...(NETWORKS[name] ?? []), name];
 }
 
+export function isNetworkCreation([first, second]: readonly string[]): boolean {
+  return first === 'network' && second === 'create';
+}
+
 /** What somebody types next: arguments of docker. Follows from `random` alone, not from how things are. */
 export function nextCommand(random: Random): string[] {
   const name = `w${random.below(NAMES)}`;
@@ -61,6 +65,8 @@ const FAIR = [
   /port .*(in use|already allocated|taken)|address already in use/i,
   /(address|ip) \S+ .*(in use|is held|is taken|belongs|already)/i,
   /cannot (pause|stop|kill|restart|start) .*(paused|not running|removal|progress)/i,
+  // runc's own: of a container that was killed while paused.
+  /cgroup unexpectedly frozen/i,
   /stopping container|is being (removed|stopped)|no longer exists/i,
 ];
 

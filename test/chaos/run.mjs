@@ -34,6 +34,9 @@ if (!engine || !etcd || !(minutes > 0) || !Number.isInteger(seed)) {
     const { module } = /** @type {{ module: typeof import('./chaos.js') }} */ (
       await runnerImport(join(HERE, 'chaos.ts'))
     );
+    const { format } = /** @type {{ module: typeof import('./report.js') }} */ (
+      await runnerImport(join(HERE, 'report.ts'))
+    ).module;
     const began = Date.now();
     const options = {
       seed,
@@ -45,7 +48,7 @@ if (!engine || !etcd || !(minutes > 0) || !Number.isInteger(seed)) {
     };
     console.log(`seed ${seed}`);
     const report = await module.chaos(options);
-    console.log(module.format(report, options));
+    console.log(format(report, options));
     const { leaks, duplicates, unreachable, hung } = report;
     if ([leaks, duplicates, unreachable, hung].some(all => all.length > 0)) process.exitCode = 1;
   } catch (error) {

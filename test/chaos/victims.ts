@@ -45,13 +45,15 @@ export class Victims {
   /** Kills something and starts it again; returns when all is up. */
   async strike(random: Random): Promise<void> {
     const pause = random.below(2_500);
+    // Long enough for dockerd (15 s for a call) and the daemon (10 s) to give up what they were asked.
+    const long = random.chance(0.45) ? 14_000 + random.below(8_000) : pause;
     const signal = random.pick<Signal>(['SIGKILL', 'SIGKILL', 'SIGTERM']);
     const live = random.chance(0.75);
     const seed = random.below(1_000_000);
     const blow = random.weighted<() => Promise<void>>([
-      [4, () => this.blow(`daemon ${signal}`, () => this.killDaemon(signal, pause))],
+      [4, () => this.blow(`daemon ${signal}`, () => this.killDaemon(signal, long))],
       [4, () => this.blow(`dockerd ${signal}`, () => this.killDockerd(signal, pause, live))],
-      [3, () => this.blow('etcd SIGKILL', () => this.killEtcd(pause))],
+      [5, () => this.blow('etcd SIGKILL', () => this.killEtcd(long))],
       [3, () => this.killContainer(seed)],
       [2, () => this.blow(`daemon and dockerd ${signal}`, () => this.killBoth(signal, pause, live))],
       [1, () => this.blow('power cut', () => this.cutPower(pause, live))],

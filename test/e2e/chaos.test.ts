@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { chaos, format } from '../chaos/chaos.js';
+import { chaos } from '../chaos/chaos.js';
+import { format } from '../chaos/report.js';
 
 /** Decides the commands and kills; printed, and taken from here to repeat a run. */
 const SEED = Number(process.env['CALICO_LIBNETWORK_CHAOS_SEED'] ?? Date.now() % 1_000_000);

@@ -18,7 +18,7 @@ export interface SeenContainer {
   readonly started: string;
   readonly pid: number;
   readonly endpoints: readonly SeenEndpoint[];
-  /** It has `-p`, and no network but ours. */
+  /** It has `-p`, and networks of ours only. */
   readonly isPublished: boolean;
 }
 
@@ -55,6 +55,7 @@ export async function runningContainers(host: Host): Promise<SeenContainer[]> {
         endpoints,
         isPublished:
           Object.keys(objectOrEmpty(objectOrEmpty(container.HostConfig).PortBindings)).length > 0 &&
+          endpoints.length > 0 &&
           endpoints.length === listed.length,
       },
     ];
