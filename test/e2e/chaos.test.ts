@@ -9,12 +9,12 @@ it.each([
   { engine: '28', etcd: 'embedded' },
   { engine: '20', etcd: 'external' },
 ] as const)(
-  'a minute of chaos on Docker $engine with its $etcd etcd loses, doubles and leaves nothing',
+  'chaos on Docker $engine with its $etcd etcd loses, doubles and leaves nothing',
   async ({ engine, etcd }) => {
     const said: string[] = [];
     const options = {
       seed: SEED,
-      milliseconds: 60_000,
+      milliseconds: 40_000,
       engine,
       etcd,
       say: (text: string) => said.push(text),
@@ -28,8 +28,8 @@ it.each([
       unreachable: [],
       hung: [],
     });
-    expect(report.commands).toBeGreaterThan(50);
-    expect(Object.values(report.kills).reduce((sum, times) => sum + times, 0)).toBeGreaterThan(3);
+    expect(report.commands).toBeGreaterThan(25);
+    expect(Object.values(report.kills).reduce((sum, times) => sum + times, 0)).toBeGreaterThan(1);
     expect(report.pings).toBeGreaterThan(0);
   },
   240_000,
