@@ -123,7 +123,7 @@ test('one that was left behind and hangs is replaced', async () => {
   const embedded = await start();
   await embedded.ready;
   expect(embedded.pid).not.toBe(pid);
-}, 40_000);
+}, 120_000);
 
 test('ports that somebody else holds are left to them', async () => {
   const server = createServer();
