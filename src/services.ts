@@ -4,6 +4,8 @@ import { keepApplied } from './agent/keep-applied.js';
 import { Observer } from './agent/observe.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
+import { SharedNetworks } from './agent/shared-networks.js';
+import { NetworkSync } from './agent/sync-networks.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
 import { withDeadline } from './deadline.js';
@@ -157,6 +159,15 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     log: logOf('reconciler'),
   });
 
+  // An etcd that no other host can reach is shared with nobody.
+  const isShared = config.syncNetworks && !isGlobal && (config.etcdEndpoints ?? config.embeddedListen);
+  const sync = isShared
+    ? new NetworkSync({
+        ...{ node, engine, networks, endpoints, interval: config.reconcileInterval, log: logOf('sync') },
+        shared: new SharedNetworks(store, node, logOf('sync')),
+      })
+    : undefined;
+
   const whenDatastoreAnswers = async (): Promise<void> => {
     await Promise.all([facts.whenRead(), networks.ready, endpoints.ready]);
     for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
@@ -174,13 +185,20 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   const dockerConnected = (): void => {
     void dataplane.dockerStarted();
     reconciler.dockerConnected();
+    sync?.dockerConnected();
     engine
       .networks()
       .then(found => names.learnAll(found))
       .then(() => labels?.copyAll())
       .catch((error: unknown) => log.warn({ reason: reason(error) }, 'cannot list what Docker has'));
   };
-  const dockerSaid = ({ action, id, attributes }: DockerEvent): void => {
+  const dockerLost = (): void => {
+    reconciler.dockerLost();
+    sync?.dockerLost();
+  };
+  const dockerSaid = (event: DockerEvent): void => {
+    const { action, id, attributes } = event;
+    sync?.happened(event);
     if (action === 'create') names.learn(id, attributes.name ?? '');
     if (action === 'destroy') names.forget(id);
     if (action === 'connect' && networks.known(id)) labels?.connected(attributes.container ?? '', id);
@@ -193,7 +211,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     start() {
       unfollow = followDocker(
         engine,
-        { connected: dockerConnected, lost: () => reconciler.dockerLost(), event: dockerSaid },
+        { connected: dockerConnected, lost: dockerLost, event: dockerSaid },
         logOf('docker'),
       );
       whenDatastoreAnswers().catch((error: unknown) =>
@@ -204,6 +222,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
       unfollow();
       host.stop();
       reconciler.stop();
+      sync?.close();
       for (const part of [facts, networks, endpoints, reservations]) part.close();
     },
   };
