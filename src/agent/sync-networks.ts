@@ -15,6 +15,8 @@ import { SyncMemory } from './sync-memory.js';
 
 /** Milliseconds for one thing that is done; Docker may take a minute for a network. */
 const PATIENCE = 75_000;
+/** Milliseconds between looks, however much happens: one sees it all. */
+const PACE = 50;
 /** Milliseconds by which a timer may be early. */
 const EARLY = 5;
 
@@ -42,20 +44,22 @@ export class NetworkSync {
   private readonly reported = new Set<string>();
   /** Networks of this host that go when no container is in them. */
   private waitingFor: readonly string[] = [];
-  private hasRemoved = false;
+  /** Something that was removed here is to be forgotten when it has gone everywhere. */
+  private isToForget = false;
   private isConnected = false;
   private isBlind = true;
   private isStopped = false;
   private timer: NodeJS.Timeout | undefined;
   private running: Promise<void> | undefined;
   private isAgain = false;
+  private lookedAt = -Infinity;
   private complaint = '';
 
   constructor(private readonly parts: NetworkSyncParts) {
     const { shared, networks, endpoints } = parts;
     shared.onChange(() => this.look());
     networks.onChange(() => {
-      if (this.hasRemoved || this.isBlind) this.look();
+      if (this.isToForget || this.isBlind) this.look();
     });
     endpoints.onChange(() => {
       if (this.isBlind || (this.waitingFor.length > 0 && this.isOneFree())) this.look();
@@ -97,10 +101,18 @@ export class NetworkSync {
       this.isAgain = true;
       return;
     }
+    const early = this.lookedAt + PACE - now();
+    if (early > 0) return this.lookIn(early);
+    this.lookedAt = now();
     this.running = withoutDeadline(() => this.run()).finally(() => {
       this.running = undefined;
       if (this.isAgain) this.look();
     });
+  }
+
+  private lookIn(milliseconds: number): void {
+    clearTimeout(this.timer);
+    if (!this.isStopped) this.timer = setTimeout(() => this.look(), milliseconds + EARLY).unref();
   }
 
   /** One look, and what follows from it. Never throws. */
@@ -116,8 +128,7 @@ export class NetworkSync {
       this.complain(reason(error));
       next = Math.min(next, 1_000);
     }
-    next = Math.min(next, this.memory.dueIn(now()) + EARLY);
-    if (!this.isStopped) this.timer = setTimeout(() => this.look(), next).unref();
+    this.lookIn(Math.min(next, this.memory.dueIn(now())));
   }
 
   /** Undefined where the datastore is out of sight: the mirrors say when it is back. */
@@ -137,7 +148,7 @@ export class NetworkSync {
     }));
     const usedHere = new Set(endpoints.own().map(({ networkId }) => networkId));
     this.memory.look(here, all, usedHere, now());
-    this.hasRemoved = [...all.values()].some(({ removed }) => removed !== undefined);
+    this.isToForget = [...all.values()].some(({ removed }) => removed?.by === node);
     return {
       node,
       here,

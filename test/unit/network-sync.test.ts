@@ -66,6 +66,21 @@ describe('a network made on one host', () => {
     expect(two.reports).toEqual([]);
   });
 
+  it('is one on a host whose Docker makes two of one name: that of the user', async () => {
+    const [all, one, two] = await cluster(false);
+    two.checksNames = false;
+    await one.create('net', SUBNET);
+    await one.look();
+    let made: string | undefined;
+    await two.look(async () => {
+      made = await two.create('net', SUBNET);
+    });
+    expect(two.networks.size).toBe(2);
+    await all.settle();
+    expect([...two.networks.keys()]).toEqual([made]);
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+  });
+
   it('is not made where a bridge has the name, until that has gone', async () => {
     const [all, one, , three] = await cluster(false);
     await three.create('net', SUBNET, { Driver: 'bridge' });
