@@ -44,12 +44,14 @@ export async function carryOutSync(
       return create(parts, action.shared, view);
     case 'remove': {
       const { network, why } = action;
+      memory.removing(network.id);
       await engine.removeNetwork(network.id);
       return log.info({ network: network.name, why }, 'removed a network from this host');
     }
     case 'give up': {
       const { uid, name } = action.shared;
       memory.unmakeable.add(uid);
+      memory.removing(action.network.id);
       parts.report(uid, name, cannotMake(action.shared));
       return engine.removeNetwork(action.network.id);
     }

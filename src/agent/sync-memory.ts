@@ -31,6 +31,8 @@ interface Pending {
 export class SyncMemory {
   private readonly known = new Map<string, Copy>();
   private readonly recent = new Map<string, { readonly uid: string; readonly at: number }>();
+  /** As of the last look. */
+  private listed: readonly HereNetwork[] = [];
   /** By name: what Docker was asked to make and has not answered. */
   private readonly asked = new Map<string, string>();
   /** What Docker said has gone, by id; whether it was a copy is settled at the next look. */
@@ -61,6 +63,7 @@ export class SyncMemory {
   dockerConnected(): void {
     this.known.clear();
     this.destroyed.clear();
+    this.listed = [];
   }
 
   /** Docker is being asked to make a network. */
@@ -78,6 +81,14 @@ export class SyncMemory {
     this.asked.delete(name);
     this.pending.delete(name);
     this.recent.set(id, { uid, at: now });
+    // It may be removed before it is looked at.
+    this.isCopy(id, name, uid);
+  }
+
+  /** We remove it: that is no removal by a user. */
+  removing(id: string): void {
+    this.known.delete(id);
+    this.listed = this.listed.filter(network => network.id !== id);
   }
 
   /** A network of this host is now that of all. */
@@ -100,10 +111,17 @@ export class SyncMemory {
     this.noteUse(usedHere, now);
     const ids = new Set(here.map(({ id }) => id));
     for (const [id, { at }] of this.recent) if (now - at > FRESH || !ids.has(id)) this.recent.delete(id);
+    // Also what has gone since, and was made on another host as well since.
+    for (const network of this.listed)
+      if (!this.known.has(network.id)) this.noteNetwork(network, shared.get(network.name), now);
     for (const network of here) this.noteNetwork(network, shared.get(network.name), now);
+    this.listed = here;
     this.settleDestroyed(ids, now);
     for (const [id, copy] of this.known) {
-      if (ids.has(id)) continue;
+      if (ids.has(id)) {
+        delete copy.missingSince;
+        continue;
+      }
       copy.missingSince ??= now;
       // The event says it a moment after the list; without one it was not removed while we looked.
       if (now - copy.missingSince > PRUNE_WINDOW) this.known.delete(id);
@@ -167,7 +185,6 @@ export class SyncMemory {
     now: number,
   ) {
     const known = this.known.get(id);
-    if (known) delete known.missingSince;
     const uid = this.asked.get(name);
     if (isOurs && !known && uid !== undefined) this.made(name, id, uid, now);
     if (!isOurs || !entry || entry.removed) return;

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { differences } from '../../src/model/shared-network.js';
 import { SyncCluster } from './sync-cluster.js';
 import type { SyncHost } from './sync-cluster.js';
 
@@ -221,6 +220,24 @@ describe('a network removed on one host', () => {
     expect(names(all)).toEqual(['net', 'net', 'net']);
   });
 
+  it.each([false, true])(
+    'lives again also where a host was just removing it (restarted: %s)',
+    async restarts => {
+      const [all, one, two, three] = await cluster();
+      two.isCut = true;
+      await one.remove('net');
+      await all.settle();
+      two.isCut = false;
+      if (restarts) await two.restartDaemon();
+      await two.look();
+      expect(Object.keys(two.has())).toEqual([]);
+      await three.create('net', SUBNET);
+      await three.look();
+      await all.settle();
+      expect(names(all)).toEqual(['net', 'net', 'net']);
+    },
+  );
+
   it('makes place for another of its name, first where it is unused', async () => {
     const [all, one, two] = await cluster();
     two.run('net');
@@ -247,6 +264,27 @@ describe('a network removed on one host', () => {
     await all.settle();
     expect(names(all)).toEqual(['net', 'net', 'net']);
     expect(two.has()).toEqual(one.has());
+  });
+
+  it('is removed also where it was only just made', async () => {
+    const [all, one, two] = await cluster(false);
+    await one.create('net', SUBNET);
+    await one.look();
+    await two.look();
+    await two.remove('net');
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+    expect(calls(all)).toEqual([1, 1, 0]);
+  });
+
+  it('is removed also where it was made by two, and neither has seen that yet', async () => {
+    const [all, one, two] = await cluster(false);
+    await one.create('net', SUBNET);
+    await two.create('net', SUBNET);
+    await one.look(() => two.look());
+    await one.remove('net');
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
   });
 
   it('is not removed where it is made again at once', async () => {
@@ -314,34 +352,5 @@ describe('docker network prune', () => {
     await one.wipe();
     await all.settle();
     expect(names(all)).toEqual(['net', 'net', 'net']);
-  });
-});
-
-describe('definitions', () => {
-  const definition = {
-    internal: false,
-    attachable: false,
-    enableIPv4: true,
-    enableIPv6: true,
-    ipamDriver: 'calico-ipam',
-    ipamOptions: {},
-    subnets: [{ subnet: '2001:DB8:0::/64', auxiliary: {} }],
-    options: { a: '1', b: '2' },
-    labels: {},
-  };
-
-  it('are the same however they are written', () => {
-    const other = {
-      ...definition,
-      subnets: [{ subnet: '2001:db8::/64', auxiliary: {} }],
-      options: { b: '2', a: '1' },
-      labels: { 'com.docker.compose.version': '2' },
-    };
-    expect(differences(definition, other)).toEqual([]);
-  });
-
-  it('differ in what the flags say', () => {
-    const other = { ...definition, internal: true, options: { a: '1' } };
-    expect(differences(definition, other)).toEqual(['--internal', '-o']);
   });
 });
