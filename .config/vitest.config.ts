@@ -3,8 +3,21 @@ import { defineConfig } from 'vitest/config';
 /** Tests that keep to themselves: no I/O (unit), an etcd each (contract), sockets in a folder of their own (socket). */
 const SIDE_BY_SIDE = ['unit', 'contract', 'socket'];
 
-/** Tests with a real kernel (host) or a real dockerd (e2e). They do not like company: one file after another. */
-const ONE_BY_ONE = ['host', 'e2e'];
+/** Tests with a real kernel. They do not like company: one file after another. */
+const ONE_BY_ONE = ['host'];
+
+/** The same with a real dockerd, of what takes its time or compares it with a bridge's. */
+const TIMED = ['burst', 'churn', 'labels', 'power-cut', 'docker-view', 'quickstart'].map(
+  name => `test/e2e/${name}.test.ts`,
+);
+
+/** Limits of tests with real hosts, in milliseconds. */
+const PATIENT = {
+  testTimeout: 180_000,
+  // The first bed of an engine may have to fetch that engine.
+  hookTimeout: 300_000,
+  teardownTimeout: 60_000,
+};
 
 const filesOf = (folders: readonly string[]) => folders.map(folder => `test/${folder}/**/*.test.ts`);
 
@@ -28,15 +41,24 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          name: 'real',
-          include: filesOf(ONE_BY_ONE),
-          testTimeout: 120_000,
-          // The first bed of an engine may have to fetch that engine.
-          hookTimeout: 300_000,
-          teardownTimeout: 60_000,
+          name: 'alone',
+          include: [...filesOf(ONE_BY_ONE), ...TIMED],
+          ...PATIENT,
           fileParallelism: false,
           maxWorkers: 1,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          // Most of an end-to-end test is waiting for others: two at a time are nearly twice as fast.
+          name: 'in pairs',
+          include: filesOf(['e2e']),
+          exclude: TIMED,
+          ...PATIENT,
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -19,7 +19,7 @@ import { formatAffinity, formatBlock, formatHandle } from '../src/model/block.js
 import { formatNewPool } from '../src/model/ip-pool.js';
 import { formatNetworkRecord } from '../src/model/network-record.js';
 import { endpointName, formatNewEndpoint, hostInterfaceOf } from '../src/model/workload-endpoint.js';
-import { endpointHandle } from '../src/plugin/handles.js';
+import { endpointHandle } from '../src/ipam/handles.js';
 import { inNamespace, NETWORK } from './support/namespace.js';
 import { aim, round, say } from './support/report.js';
 

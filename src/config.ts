@@ -134,7 +134,11 @@ const SETTINGS = {
   ),
   socketDir: path(['CALICO_LIBNETWORK_SOCKET_DIR'], '/run/docker/plugins', 'where the plugin sockets are'),
   autoPools: boolean(['CALICO_LIBNETWORK_AUTO_POOLS'], true, 'a `--subnet` in no IPPool makes one'),
-  stateDir: path(['CALICO_LIBNETWORK_STATE_DIR'], '/var/lib/calico-libnetwork', 'data of the embedded etcd'),
+  stateDir: path(
+    ['CALICO_LIBNETWORK_STATE_DIR'],
+    '/var/lib/calico-libnetwork',
+    "this host's id, and the data of the embedded etcd",
+  ),
   embeddedListen: optional(
     ['CALICO_LIBNETWORK_ETCD_LISTEN'],
     'URL on which the embedded etcd also serves other hosts, `https://10.0.0.1:2379`; beyond loopback only with TLS (`ETCD_*_FILE`)',

@@ -1,5 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import { hostId } from './agent/host-id.js';
+import { Presence } from './agent/presence.js';
 import type { Config } from './config.js';
 import { etcdOptions } from './datastore-options.js';
 import { startEmbedded } from './datastore/embedded.js';
@@ -24,7 +26,7 @@ export interface Daemon {
  * Puts the parts together and starts them. The sockets answer before the datastore does: dockerd asks for
  * capabilities at any time, and never again if that fails once.
  */
-export async function startDaemon(config: Config, log: Logger): Promise<Daemon> {
+export async function startDaemon(config: Config, version: string, log: Logger): Promise<Daemon> {
   const sockets = [`${config.socketDir}/calico.sock`, `${config.socketDir}/calico-ipam.sock`];
   // Before anything is touched: a second daemon on this host must not disturb the first.
   for (const socket of sockets) await assertUnused(socket);
@@ -45,9 +47,14 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
     closing.push(() => store.close());
     const dataplane = createDataplane(config, log.child({ module: 'host' }));
     closing.push(() => dataplane.close());
-    const services = createServices(config, store, dataplane, log);
+    const self = { node: config.nodeName, id: hostId(config.stateDir), version };
+    const presence = new Presence(store, self, log.child({ module: 'presence' }));
+    closing.push(() => presence.close());
+    const services = createServices(config, presence.guard(store), dataplane, log, presence);
     closing.push(() => services.stop());
-    const apps = await listen(sockets, services.methods, log);
+    const { network, ipam } = services.methods;
+    const methods = { network: presence.gate(network), ipam: presence.gate(ipam) };
+    const apps = await listen(sockets, methods, log);
     closing.push(() => closeAll(apps));
     log.info(
       { sockets, node: config.nodeName, etcd: embedded?.clientUrl ?? config.etcdEndpoints },

@@ -53,7 +53,7 @@ async function serve(config: Config): Promise<number> {
   try {
     // Loaded only now: --help and --print-config need none of it.
     const { startDaemon } = await import('./daemon.js');
-    const daemon = await startDaemon(config, log.child({ version: version() }));
+    const daemon = await startDaemon(config, version(), log.child({ version: version() }));
     await stopped;
     await daemon.stop();
     return 0;

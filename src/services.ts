@@ -2,23 +2,25 @@ import type { Logger } from 'pino';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
 import { Observer } from './agent/observe.js';
+import type { Presence } from './agent/presence.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
 import { SharedNetworks } from './agent/shared-networks.js';
 import { NetworkSync } from './agent/sync-networks.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
-import { withDeadline } from './deadline.js';
+import { inTime, withDeadline } from './deadline.js';
 import { ContainerLabels } from './docker/container-labels.js';
 import { DockerEngine } from './docker/engine.js';
 import type { DockerEvent } from './docker/engine.js';
 import { followDocker } from './docker/follow.js';
 import { NetworkNames } from './docker/network-names.js';
-import { reason, RequestError } from './errors.js';
+import { ConflictError, reason, RequestError } from './errors.js';
 import type { Dataplane } from './host/dataplane.js';
 import { PortReservations } from './host/port-reservations.js';
 import { Allocator } from './ipam/allocator.js';
-import { parseCidr } from './ipam/cidr.js';
+import { cidrOf, formatCidr, parseAddress, parseCidr } from './ipam/cidr.js';
+import { formatHandle } from './model/block.js';
 import { choosePool } from './ipam/default-pool.js';
 import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
@@ -38,6 +40,9 @@ import type { Methods } from './plugin/protocol.js';
 /** Milliseconds between tries to make the default pools. */
 const DEFAULT_POOL_RETRY = 2_000;
 
+/** Milliseconds that a look at Docker waits for the name of this host to be its own. */
+const NAME_PATIENCE = 10_000;
+
 /** Everything between the sockets and the outside. */
 export interface Services {
   readonly methods: { readonly network: Methods; readonly ipam: Methods };
@@ -47,15 +52,30 @@ export interface Services {
   stop(): void;
 }
 
-/** Puts the drivers together on a datastore and a dataplane, whichever they are. */
-export function createServices(config: Config, store: Store, dataplane: Dataplane, log: Logger): Services {
+/**
+ * Puts the drivers together on a datastore and a dataplane, whichever they are. Nothing is done to the host by
+ * what the datastore says of its `name` before that is its own, nor while another live host has it (`presence.ts`).
+ */
+export function createServices(
+  config: Config,
+  store: Store,
+  dataplane: Dataplane,
+  log: Logger,
+  name: Pick<Presence, 'ours' | 'check'> = { ours: Promise.resolve(), check: () => undefined },
+): Services {
   const logOf = (module: string) => log.child({ module });
   const node = config.nodeName;
   const facts = new IpamFacts(store, node, logOf('facts'));
   const pools = new PoolLifecycle(store, facts, config, () => dataplane.foreignRoutes(), logOf('pools'));
   const isGlobal = config.scope === 'global';
   const networks = new Networks(store, facts, pools, isGlobal, logOf('networks'));
-  const endpoints = new Endpoints(store, node, config, logOf('endpoints'));
+  const newHandle = (text: string): string => {
+    const address = parseAddress(text);
+    const pool = address && facts.poolOf(address);
+    return formatHandle(address && pool ? { [formatCidr(cidrOf(address, pool.blockSize))]: 1 } : {});
+  };
+  const { createProfiles } = config;
+  const endpoints = new Endpoints(store, node, { createProfiles, newHandle }, logOf('endpoints'));
   const stateNow = () =>
     hostState({
       node,
@@ -102,18 +122,34 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   const saidGone = new SaidGone();
   const creations = new NetworkCreations();
   const ensureDefaultPools = () => defaultPools(config, facts, pools, dataplane);
-  const allocator = new Allocator(store, facts, isGlobal, logOf('ipam'));
+  const allocator = new Allocator(
+    store,
+    facts,
+    { isGlobal, isRouted: address => dataplane.routedTo(address) !== undefined },
+    logOf('ipam'),
+  );
   const removal = { endpoints, dataplane, joiner, ports, perEndpoint: new KeyedLock() };
+  const isUsed = async (hostInterface: string): Promise<boolean> =>
+    (await dataplane.hostInterfaces()).some(({ name, isInUse }) => isInUse && name === hostInterface);
   const ipam = ipamDriver({
     allocator,
     facts,
     pools,
     requests,
     ensureDefaultPools,
-    isNeeded: pool => networks.isNeeded(pool),
     addressGone: async address => {
       const gone = await endpoints.dropAddress(address);
-      if (gone) await removeEndpoint(removal, gone.endpointId);
+      if (gone)
+        await removal.perEndpoint.run(gone.endpointId, () => removeEndpoint(removal, gone.endpointId));
+    },
+    isInUse: async address => {
+      const endpoint = endpoints.own().find(({ addresses }) => addresses.includes(address));
+      if (!endpoint || endpoint.addresses.length > 1) return false;
+      return isUsed(endpoint.interfaceName);
+    },
+    hasContainer: async address => {
+      const name = dataplane.routedTo(address);
+      return name !== undefined && (await isUsed(name));
     },
     furtherRanges: subnet => networks.furtherRanges(subnet),
     creations,
@@ -148,7 +184,13 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     dataplane.repair(await joiner.restore(endpoints.own(), id => networks.known(id)));
   const reconciler = new Reconciler({
     observe: async () => {
-      await repairWires();
+      await inTime(
+        name.ours,
+        NAME_PATIENCE,
+        () => new ConflictError('whose name this host has is not known yet'),
+      );
+      name.check();
+      if (config.reconcile === 'repair') await repairWires();
       return observer.observe();
     },
     carryOut: (repair, observed) => carryOut(repairs, repair, observed),
@@ -163,17 +205,26 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   const isShared = config.syncNetworks && !isGlobal && (config.etcdEndpoints ?? config.embeddedListen);
   const sync = isShared
     ? new NetworkSync({
-        ...{ node, engine, networks, endpoints, interval: config.reconcileInterval, log: logOf('sync') },
+        ...{
+          node,
+          name,
+          engine,
+          networks,
+          endpoints,
+          interval: config.reconcileInterval,
+          log: logOf('sync'),
+        },
         shared: new SharedNetworks(store, node, logOf('sync')),
       })
     : undefined;
 
   const whenDatastoreAnswers = async (): Promise<void> => {
-    await Promise.all([facts.whenRead(), networks.ready, endpoints.ready]);
+    await Promise.all([facts.whenRead(), networks.ready, endpoints.ready, name.ours]);
     for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
-    const repaired = await repairWires();
+    // Whatever of it fails, the reconciler tries again; the rest shall not wait for that.
+    const repaired = await repairWires().catch((error: unknown) => [reason(error)]);
     if (repaired.length > 0)
-      log.info({ repaired }, 'put back what endpoints had lost while the daemon was away');
+      log.info({ repaired }, 'looked after what endpoints had lost while the daemon was away');
     await ports.restore(endpoints.own());
     host.changed();
     endpoints.setMissingProfiles(profileOf);
@@ -184,6 +235,8 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   };
   const dockerConnected = (): void => {
     void dataplane.dockerStarted();
+    // Another dockerd, perhaps: one that was killed may have lost what it had just made.
+    networks.served.clear();
     reconciler.dockerConnected();
     sync?.dockerConnected();
     engine
@@ -202,8 +255,10 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     if (action === 'create') names.learn(id, attributes.name ?? '');
     if (action === 'destroy') names.forget(id);
     if (action === 'connect' && networks.known(id)) labels?.connected(attributes.container ?? '', id);
-    else reconciler.happened();
+    if (action !== 'connect' && action !== 'create') reconciler.happened();
   };
+  // What was put back by it may be gone in Docker, and the other way round.
+  const unfollowRewinds = store.onRewind(() => reconciler.happened());
   let unfollow = (): void => undefined;
 
   return {
@@ -220,6 +275,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     },
     stop() {
       unfollow();
+      unfollowRewinds();
       host.stop();
       reconciler.stop();
       sync?.close();

@@ -4,7 +4,8 @@ import type { HostInterface } from '../host/dataplane.js';
 import type { NetworkRecord } from '../model/network-record.js';
 import { hostInterfaceOf } from '../model/workload-endpoint.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
-import { endpointHandle } from '../plugin/handles.js';
+import { endpointHandle } from '../ipam/handles.js';
+import { reservationHandle } from '../ipam/reservation.js';
 
 /** An allocation of this node, as its handle tells. */
 export interface OwnAllocation {
@@ -33,6 +34,8 @@ export interface Observed {
   readonly endpoints: readonly WorkloadEndpoint[];
   readonly allocations: readonly OwnAllocation[];
   readonly reservations: readonly OwnReservation[];
+  /** Handles of the reservations of all nodes. */
+  readonly reservationHandles: ReadonlySet<string>;
   readonly networks: readonly NetworkRecord[];
   /** IPPools made for Docker that no network refers to, by name. */
   readonly unneededPools: readonly string[];
@@ -51,8 +54,10 @@ export type Repair =
   | { readonly kind: 'remove interface'; readonly name: string }
   | { readonly kind: 'remove network'; readonly id: string }
   | { readonly kind: 'remove pool'; readonly name: string }
+  | { readonly kind: 'reserve'; readonly address: string; readonly type: 'gateway' | 'aux' }
   | { readonly kind: 'record network'; readonly network: DockerNetwork }
   | { readonly kind: 'record endpoint'; readonly endpoint: DockerEndpoint }
+  | { readonly kind: 'rewire'; readonly endpoint: WorkloadEndpoint }
   | {
       readonly kind: 'take address';
       readonly mac: string;
@@ -78,7 +83,9 @@ export function deviations(observed: Observed): Deviation[] {
   return [
     ...lostNetworks(observed),
     ...lostAddresses(observed),
+    ...lostReservations(observed),
     ...lostEndpoints(observed),
+    ...lostInterfaces(observed),
     ...goneEndpoints(observed),
     ...goneAllocations(observed),
     ...goneReservations(observed),
@@ -107,7 +114,11 @@ function goneEndpoints(observed: Observed): Deviation[] {
     )
     .map(({ endpointId, interfaceName, addresses }) => ({
       key: `endpoint ${endpointId}`,
-      is: saidGone.has(endpointId) || addresses.every(address => saidGone.has(address)) ? 'said' : 'gone',
+      is:
+        saidGone.has(endpointId) ||
+        (addresses.length > 0 && addresses.every(address => saidGone.has(address)))
+          ? 'said'
+          : 'gone',
       reason: `Docker has no endpoint ${endpointId} (${addresses.join(', ')})`,
       repair: { kind: 'remove endpoint', endpointId, interfaceName },
     }));
@@ -159,13 +170,15 @@ function goneInterfaces({ docker, endpoints, interfaces }: Observed): Deviation[
     }));
 }
 
-function goneNetworks({ docker, networks, isGlobal }: Observed): Deviation[] {
+/** Those with endpoints on record stay until these have gone. */
+function goneNetworks({ docker, networks, endpoints, isGlobal, saidGone }: Observed): Deviation[] {
   const there = new Set(docker.networks.map(({ id }) => id));
+  const inUse = new Set(endpoints.map(({ networkId }) => networkId));
   return networks
-    .filter(({ id }) => !isGlobal && !there.has(id))
+    .filter(({ id }) => !isGlobal && !there.has(id) && !inUse.has(id))
     .map(({ id, name }) => ({
       key: `network ${id}`,
-      is: 'gone',
+      is: saidGone.has(id) ? 'said' : 'gone',
       reason: `Docker has no network ${name ?? id}`,
       repair: { kind: 'remove network', id },
     }));
@@ -183,13 +196,26 @@ function lostNetworks({ docker, networks }: Observed): Deviation[] {
     }));
 }
 
-/** Of live endpoints, and of those that are about to be written again. */
+function lostReservations({ docker, reservationHandles, isGlobal }: Observed): Deviation[] {
+  return [...docker.reserved]
+    .filter(([address, type]) => !isGlobal && !reservationHandles.has(reservationHandle(type, address)))
+    .map(([address, type]) => ({
+      key: `lost reservation ${address}`,
+      is: 'lost',
+      reason: `${address}, ${type === 'gateway' ? 'the gateway' : 'an auxiliary address'} of a network, is not kept back`,
+      repair: { kind: 'reserve', address, type },
+    }));
+}
+
+/** Of live endpoints, of those that are about to be written again, and on networks of other drivers with our IPAM. */
 function lostAddresses(observed: Observed): Deviation[] {
-  const { node, docker, endpoints, allocations } = observed;
+  const { node, docker, endpoints, allocations, isGlobal } = observed;
+  const ours = new Set(docker.networks.map(({ id }) => id));
   const held = new Set(allocations.map(({ handle }) => handle));
   const live = [
     ...endpoints.filter(({ endpointId }) => docker.endpointIds.has(endpointId)),
     ...unrecorded(observed),
+    ...(isGlobal ? [] : docker.addressed.filter(({ networkId }) => !ours.has(networkId))),
   ];
   return live.flatMap(({ endpointId, mac, addresses }) =>
     addresses
@@ -210,6 +236,22 @@ function lostEndpoints(observed: Observed): Deviation[] {
     reason: `endpoint ${endpoint.endpointId} (${endpoint.addresses.join(', ')}) is not in the datastore`,
     repair: { kind: 'record endpoint', endpoint },
   }));
+}
+
+/** Of endpoints that were joined to a container, and that Docker still has. */
+function lostInterfaces({ docker, endpoints, interfaces }: Observed): Deviation[] {
+  const there = new Set(interfaces.map(({ name }) => name));
+  return endpoints
+    .filter(
+      ({ endpointId, interfaceName, sandbox }) =>
+        sandbox !== undefined && docker.endpointIds.has(endpointId) && !there.has(interfaceName),
+    )
+    .map(endpoint => ({
+      key: `lost interface ${endpoint.endpointId}`,
+      is: 'lost',
+      reason: `interface ${endpoint.interfaceName} (${endpoint.addresses.join(', ')}) is gone while its container runs`,
+      repair: { kind: 'rewire', endpoint },
+    }));
 }
 
 /** Docker's endpoints that are in use on this host and in no record: with a global scope it lists all hosts'. */

@@ -8,9 +8,10 @@ import type { Allocator } from '../ipam/allocator.js';
 import { covers, formatAddress, parseAddress, parseCidr } from '../ipam/cidr.js';
 import type { IpamFacts } from '../ipam/facts.js';
 import { RESERVATION_PREFIXES, reservingRequest } from '../ipam/reservation.js';
+import type { NetworkRecord } from '../model/network-record.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import type { Endpoints } from '../plugin/endpoints.js';
-import { endpointHandlePrefix, parseEndpointHandle } from '../plugin/handles.js';
+import { endpointHandlePrefix, parseEndpointHandle } from '../ipam/handles.js';
 import type { Networks } from '../plugin/networks.js';
 import type { Observed, OwnAllocation, OwnReservation } from './deviations.js';
 import type { SaidGone } from '../plugin/said-gone.js';
@@ -27,6 +28,9 @@ export interface ObserverParts {
   /** Docker's scope is global. */
   readonly isGlobal: boolean;
 }
+
+/** Blocks that are read at the same time. */
+const AT_ONCE = 16;
 
 /** Looks at what this node has of ours, everywhere. */
 export class Observer {
@@ -47,9 +51,9 @@ export class Observer {
     const records = networks.own();
     const allocations = await this.allocations();
     const reservations = await this.reservationHandles();
-    const unneededPools = this.unneededPools();
     const interfaces = await dataplane.hostInterfaces();
     const docker = await viewDocker(engine, id => networks.known(id) !== undefined);
+    this.checkEngine(docker, records);
     this.remember(own, docker);
     return {
       node: facts.node,
@@ -58,12 +62,29 @@ export class Observer {
       endpoints: own,
       allocations,
       reservations: await this.ownReservations(reservations, docker),
+      reservationHandles: new Set(reservations.map(({ handle }) => handle)),
       networks: records,
-      unneededPools,
+      unneededPools: this.unneededPools(docker),
       interfaces,
       remembered: this.remembered,
       saidGone: saidGone.all,
     };
+  }
+
+  /**
+   * Throws where Docker does not show what it must have: it is another engine, or one that has lost sight of its cluster
+   * store (20.10 shows no global networks then).
+   */
+  private checkEngine(docker: DockerView, records: readonly NetworkRecord[]): void {
+    const { networks, isGlobal } = this.parts;
+    const there = new Set(docker.networks.map(({ id }) => id));
+    const missing = [...networks.served, ...(isGlobal ? records.map(({ id }) => id) : [])].find(
+      id => !there.has(id),
+    );
+    if (missing !== undefined)
+      throw new Error(
+        `the engine at DOCKER_HOST does not show network ${missing}, which Docker has used: is it another engine?`,
+      );
   }
 
   private async allocations(): Promise<OwnAllocation[]> {
@@ -95,21 +116,24 @@ export class Observer {
     all: readonly { handle: string; address: string }[],
     docker: DockerView,
   ): Promise<OwnReservation[]> {
+    const candidates = all.filter(one => !docker.reserved.has(one.address));
     const found: OwnReservation[] = [];
-    for (const { handle, address } of all.filter(one => !docker.reserved.has(one.address))) {
-      const parsed = parseAddress(address);
-      const holder = parsed && (await this.parts.allocator.holder(parsed));
-      const request = holder && reservingRequest(holder, this.parts.facts.node);
-      if (holder?.handle_id === handle && request !== undefined) found.push({ handle, address, request });
+    for (let at = 0; at < candidates.length; at += AT_ONCE) {
+      const read = async ({ handle, address }: (typeof candidates)[number]): Promise<void> => {
+        const parsed = parseAddress(address);
+        const holder = parsed && (await this.parts.allocator.holder(parsed));
+        const request = holder && reservingRequest(holder, this.parts.facts.node);
+        if (holder?.handle_id === handle && request !== undefined) found.push({ handle, address, request });
+      };
+      await Promise.all(candidates.slice(at, at + AT_ONCE).map(read));
     }
     return found;
   }
 
-  /** Pools made for Docker that no network's record, of any host, lies in. */
-  private unneededPools(): string[] {
-    const subnets = this.parts.networks
-      .all()
-      .flatMap(record => record.subnets.flatMap(({ cidr }) => parseCidr(cidr) ?? []));
+  /** Pools made for Docker that no network's record, of any host, lies in, nor one of Docker's here. */
+  private unneededPools(docker: DockerView): string[] {
+    const recorded = this.parts.networks.all().flatMap(record => record.subnets.map(({ cidr }) => cidr));
+    const subnets = [...recorded, ...docker.subnets].flatMap(cidr => parseCidr(cidr) ?? []);
     return this.parts.facts
       .allPools()
       .filter(pool => pool.isOurs && !subnets.some(subnet => covers(pool.cidr, subnet)))

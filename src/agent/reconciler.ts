@@ -9,13 +9,18 @@ import { Since } from './since.js';
 const SETTLED = 5_000;
 /** Milliseconds after an event until Docker is looked at: events come in swarms. */
 const AFTER_EVENT = 1_000;
+/** Milliseconds between looks that events cause. */
+const BETWEEN_EVENTS = 5_000;
+/** Milliseconds until the next look where one failed: it could not see the datastore, or Docker. */
+const AFTER_FAILURE = 2_000;
 /** Milliseconds for a look, and for a repair. */
 const PATIENCE = 30_000;
 
 export interface ReconcilerParts {
   /** Looks at everything; rejects where a part of it cannot be seen. */
   observe(): Promise<Observed>;
-  carryOut(repair: Repair, observed: Observed): Promise<void>;
+  /** Answers whether that changed anything. */
+  carryOut(repair: Repair, observed: Observed): Promise<boolean>;
   /** Says what would be done, and does nothing. */
   readonly dryRun: boolean;
   /** Milliseconds between looks. */
@@ -39,7 +44,9 @@ export class Reconciler {
   private readonly reported = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
   private dueAt = Infinity;
-  private running: Promise<void> | undefined;
+  private isLooking = false;
+  private isDue = false;
+  private lastLook = -Infinity;
   private isConnected = false;
   private isStopped = false;
   private complaint = '';
@@ -60,14 +67,7 @@ export class Reconciler {
 
   /** Something happened in Docker. */
   happened(): void {
-    this.lookIn(AFTER_EVENT);
-  }
-
-  /** Looks now, and waits for that; for tests. */
-  async look(): Promise<void> {
-    await this.running;
-    this.running = this.run();
-    await this.running;
+    this.lookIn(Math.max(AFTER_EVENT, this.lastLook + BETWEEN_EVENTS - this.parts.now()));
   }
 
   stop(): void {
@@ -82,7 +82,9 @@ export class Reconciler {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       this.dueAt = Infinity;
-      void this.look();
+      // One look at a time; what came meanwhile has the next.
+      if (this.isLooking) this.isDue = true;
+      else void this.run();
     }, milliseconds).unref();
   }
 
@@ -90,6 +92,9 @@ export class Reconciler {
   private async run(): Promise<void> {
     if (this.isStopped || !this.isConnected) return;
     let next = this.parts.interval;
+    this.isLooking = true;
+    this.isDue = false;
+    this.lastLook = this.parts.now();
     try {
       const observed = await withDeadline(PATIENCE, () => this.parts.observe());
       const now = this.parts.now();
@@ -109,8 +114,10 @@ export class Reconciler {
       const text = reason(error);
       if (text !== this.complaint) this.parts.log.warn({ reason: text }, 'cannot compare with Docker now');
       this.complaint = text;
+      next = Math.min(next, AFTER_FAILURE);
     }
-    this.lookIn(next);
+    this.isLooking = false;
+    this.lookIn(this.isDue ? 0 : next);
   }
 
   private delay({ is }: Deviation): number {
@@ -128,8 +135,8 @@ export class Reconciler {
       return;
     }
     try {
-      await withDeadline(PATIENCE, () => this.parts.carryOut(repair, observed));
-      log.warn({ why }, `repaired: ${repair.kind}`);
+      const isChanged = await withDeadline(PATIENCE, () => this.parts.carryOut(repair, observed));
+      if (isChanged) log.warn({ why }, `repaired: ${repair.kind}`);
     } catch (error) {
       if (isNews) log.error({ why, reason: reason(error) }, `cannot repair: ${repair.kind}`);
     }

@@ -10,7 +10,7 @@ import { hostInterfaceOf } from '../model/workload-endpoint.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import { removeEndpoint } from '../plugin/endpoint-removal.js';
 import type { EndpointRemovalParts } from '../plugin/endpoint-removal.js';
-import { endpointHandle } from '../plugin/handles.js';
+import { endpointHandle } from '../ipam/handles.js';
 import { networkOptions } from '../plugin/network-options.js';
 import type { Networks } from '../plugin/networks.js';
 import { LABEL } from '../plugin/protocol.js';
@@ -26,45 +26,61 @@ export interface RepairParts extends EndpointRemovalParts {
 
 /**
  * Does what the reconciler found to be needed. Each is safe to repeat and changes only what is as it was seen: an
- * allocation is freed by the revision of its handle, so never one that was made since.
+ * allocation is freed by the revision of its handle, so never one that was made since. Answers whether it changed anything.
  */
-export async function carryOut(parts: RepairParts, repair: Repair, observed: Observed): Promise<void> {
+export async function carryOut(parts: RepairParts, repair: Repair, observed: Observed): Promise<boolean> {
   const { allocator, networks, pools, dataplane } = parts;
   switch (repair.kind) {
-    case 'remove endpoint':
-      return parts.perEndpoint.run(repair.endpointId, () => removeEndpoint(parts, repair.endpointId));
     case 'release allocation': {
       const { address, handle, revision } = repair.allocation;
       // Its endpoint goes first; one that could not be taken away keeps its address.
       if (parts.endpoints.own().some(({ addresses }) => addresses.includes(address)))
         throw new ConflictError(`an endpoint still has ${address}`);
-      await allocator.releaseHandle(parsed(address), handle, revision);
-      return;
+      return (
+        (await allocator.releaseHandle(parsed(address), handle, revision)) ||
+        allocator.dropStrayHandle(parsed(address), handle, revision)
+      );
     }
     case 'release reservation': {
       const { address, handle, request } = repair.reservation;
-      await allocator.releaseReservation(parsed(address), handle, request);
-      return;
+      return allocator.releaseReservation(parsed(address), handle, request);
     }
-    case 'remove interface':
-      return dataplane.detach(repair.name);
-    case 'remove network':
-      return networks.remove(repair.id);
     case 'remove pool':
-      await pools.removeIfUnused(repair.name, pool => networks.isNeeded(pool));
-      return;
+      return pools.removeIfUnused(repair.name);
+    case 'remove endpoint':
+      await parts.perEndpoint.run(repair.endpointId, () => removeEndpoint(parts, repair.endpointId));
+      break;
+    case 'remove interface':
+      await dataplane.detach(repair.name);
+      break;
+    case 'remove network':
+      await networks.remove(repair.id);
+      break;
     case 'record network':
-      return networks.create(recordOf(repair.network, parts.node));
+      await networks.create(recordOf(repair.network, parts.node));
+      break;
     case 'take address':
-      return takeAddress(parts, repair);
+      await takeAddress(parts, repair);
+      break;
+    case 'reserve':
+      await allocator.reserve(parsed(repair.address), repair.type, allocationMetadata(parts.node));
+      break;
+    case 'rewire':
+      await parts.perEndpoint.run(repair.endpoint.endpointId, async () => {
+        const endpoint = await parts.endpoints.get(repair.endpoint.endpointId);
+        const network = endpoint && (await networks.get(endpoint.networkId));
+        if (endpoint && network) await parts.joiner.rewire(endpoint, network);
+      });
+      break;
     case 'record endpoint': {
       const { endpoint } = repair;
       const remembered = observed.remembered.get(endpoint.endpointId);
-      return parts.perEndpoint.run(endpoint.endpointId, () =>
+      await parts.perEndpoint.run(endpoint.endpointId, () =>
         parts.endpoints.create(remembered ?? endpointOf(endpoint, parts)),
       );
     }
   }
+  return true;
 }
 
 async function takeAddress(

@@ -7,6 +7,7 @@ import type { SharedNetwork } from '../model/shared-network.js';
 import type { Endpoints } from '../plugin/endpoints.js';
 import type { Networks } from '../plugin/networks.js';
 import { Backoff } from './backoff.js';
+import type { Presence } from './presence.js';
 import { decide } from './network-sync.js';
 import type { SyncAction, SyncView } from './network-sync.js';
 import type { SharedNetworks } from './shared-networks.js';
@@ -22,6 +23,8 @@ const EARLY = 5;
 
 export interface NetworkSyncParts {
   readonly node: string;
+  /** Nothing is done before the name is this host's, nor while another live host has it. */
+  readonly name: Pick<Presence, 'ours' | 'check'>;
   readonly engine: DockerEngine;
   readonly shared: SharedNetworks;
   /** The records of all hosts. */
@@ -47,6 +50,7 @@ export class NetworkSync {
   /** Something that was removed here is to be forgotten when it has gone everywhere. */
   private isToForget = false;
   private isConnected = false;
+  private hasName = false;
   private isBlind = true;
   private isStopped = false;
   private timer: NodeJS.Timeout | undefined;
@@ -56,7 +60,11 @@ export class NetworkSync {
   private complaint = '';
 
   constructor(private readonly parts: NetworkSyncParts) {
-    const { shared, networks, endpoints } = parts;
+    const { name, shared, networks, endpoints } = parts;
+    void name.ours.then(() => {
+      this.hasName = true;
+      this.look();
+    });
     shared.onChange(() => this.look());
     networks.onChange(() => {
       if (this.isToForget || this.isBlind) this.look();
@@ -133,7 +141,9 @@ export class NetworkSync {
 
   /** Undefined where the datastore is out of sight: the mirrors say when it is back. */
   private async view(): Promise<SyncView | undefined> {
-    const { node, engine, shared, networks, endpoints } = this.parts;
+    const { node, name, engine, shared, networks, endpoints } = this.parts;
+    if (!this.hasName) return undefined;
+    name.check();
     const listed = await engine.definedNetworks();
     this.isBlind = ![shared, networks, endpoints].every(({ isCurrent }) => isCurrent);
     if (this.isBlind || !this.isConnected) return undefined;
@@ -156,7 +166,7 @@ export class NetworkSync {
       recorded: new Map(networks.all().map(({ id, name }) => [id, name])),
       hadHere: new Set(networks.own().flatMap(({ name }) => name ?? [])),
       inUse: this.memory.inUse(usedHere),
-      isUsedElsewhere: (name, network) => this.isUsedElsewhere(name, network),
+      isUsedElsewhere: (called, network) => this.isUsedElsewhere(called, network),
       made: this.memory.fresh,
       copies: this.memory.copies,
       removals: this.memory.removals(now()),

@@ -1,6 +1,13 @@
 import { Etcd3 } from 'etcd3';
 import type { IDuplexStream, IRangeRequest, IRangeResponse, ITxnRequest, ITxnResponse } from 'etcd3';
 import type { IWatchRequest, IWatchResponse } from 'etcd3';
+import type {
+  ILeaseGrantRequest,
+  ILeaseGrantResponse,
+  ILeaseRevokeRequest,
+  ILeaseRevokeResponse,
+} from 'etcd3';
+import type { ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from 'etcd3';
 import { noop } from 'cockatiel';
 import { readTlsFiles } from './etcd-options.js';
 import type { CheckedOptions } from './etcd-options.js';
@@ -28,6 +35,10 @@ const CHANNEL = {
 export interface Calls {
   range: { request: IRangeRequest; response: IRangeResponse };
   txn: { request: ITxnRequest; response: ITxnResponse };
+  leaseGrant: { request: ILeaseGrantRequest; response: ILeaseGrantResponse };
+  /** A stream in gRPC; we ask it one question. */
+  leaseKeepAlive: { request: ILeaseKeepAliveRequest; response: ILeaseKeepAliveResponse };
+  leaseRevoke: { request: ILeaseRevokeRequest; response: ILeaseRevokeResponse };
 }
 
 export type WatchStream = IDuplexStream<IWatchRequest, IWatchResponse>;
@@ -39,11 +50,17 @@ interface Metadata {
 }
 
 type Callback = (error: Error | null, response: unknown) => void;
+type LeaseStream = IDuplexStream<ILeaseKeepAliveRequest, ILeaseKeepAliveResponse>;
 type Unary = (request: unknown, metadata: Metadata, options: { deadline: number }, done: Callback) => void;
 
 /** The methods grpc-js generates from etcd's .proto; etcd3 types its clients as having none. */
 interface Services {
   readonly kv: { range: Unary; txn: Unary };
+  readonly lease: {
+    leaseGrant: Unary;
+    leaseRevoke: Unary;
+    leaseKeepAlive(metadata: Metadata, options: { deadline: number }): LeaseStream;
+  };
   readonly watch: { watch(metadata: Metadata): WatchStream };
   readonly metadata: Metadata;
 }
@@ -56,7 +73,8 @@ class Client extends Etcd3 {
       // A member that was cut off from its cluster then says so at once, instead of keeping silent.
       metadata.set('hasleader', 'true');
       const watch = kv.resource.getServiceClient('Watch') as unknown as Services['watch'];
-      return { kv: kv.client as unknown as Services['kv'], watch, metadata };
+      const lease = kv.resource.getServiceClient('Lease') as unknown as Services['lease'];
+      return { kv: kv.client as unknown as Services['kv'], lease, watch, metadata };
     });
   }
 }
@@ -70,6 +88,8 @@ class Client extends Etcd3 {
  */
 export class EtcdConnection {
   readonly endpoint: string;
+  /** It has answered once, and so told where etcd is now. */
+  isGreeted = false;
   readonly #client: Client;
   #opening: Promise<Services> | undefined;
   #services: Services | undefined;
@@ -103,10 +123,11 @@ export class EtcdConnection {
   ): Promise<Calls[M]['response']> {
     const services = this.#services ?? (await this.#open());
     return new Promise((resolve, reject) => {
-      services.kv[method](request, services.metadata, { deadline }, (error, response) => {
+      const done: Callback = (error, response) => {
         if (error) reject(error);
         else resolve(response as Calls[M]['response']);
-      });
+      };
+      send(services, method, request, deadline, done);
     });
   }
 
@@ -125,4 +146,24 @@ export class EtcdConnection {
   close(): void {
     this.#client.close();
   }
+}
+
+function send(
+  services: Services,
+  method: keyof Calls,
+  request: unknown,
+  deadline: number,
+  done: Callback,
+): void {
+  const { kv, lease, metadata } = services;
+  if (method === 'range' || method === 'txn') return kv[method](request, metadata, { deadline }, done);
+  if (method !== 'leaseKeepAlive') return lease[method](request, metadata, { deadline }, done);
+  const stream = lease.leaseKeepAlive(metadata, { deadline });
+  stream.on('data', response => {
+    done(null, response);
+    stream.end();
+  });
+  stream.on('error', error => done(error, undefined));
+  stream.on('end', () => done(new Error('14 UNAVAILABLE: the stream ended without an answer'), undefined));
+  stream.write(request as ILeaseKeepAliveRequest);
 }

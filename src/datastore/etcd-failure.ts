@@ -9,11 +9,12 @@ import { reason } from '../errors.js';
  * - `anonymous`: refused because etcd wants a user and we sent none; no effect
  * - `auth-off`: etcd has no users, a login is neither possible nor needed
  * - `too-large`: the answer is more than we accept
- * - `compacted`: the revision asked for is gone
+ * - `compacted`: the revision asked for is gone, or has not come (again) in an etcd that went back
+ * - `no-lease`: the lease named has expired
  * - `refused`: etcd understood and said no; asking again is useless
  */
 export type FailureKind =
-  'unsent' | 'lost' | 'token' | 'anonymous' | 'auth-off' | 'too-large' | 'compacted' | 'refused';
+  'unsent' | 'lost' | 'token' | 'anonymous' | 'auth-off' | 'too-large' | 'compacted' | 'no-lease' | 'refused';
 
 export interface Failure {
   readonly kind: FailureKind;
@@ -34,8 +35,9 @@ const KNOWN: readonly (readonly [RegExp, FailureKind, string?])[] = [
   [/authentication failed/, 'refused', 'etcd does not accept the user name and password'],
   [/permission denied/, 'refused', 'the etcd user may not do this (permission denied)'],
   [/database space exceeded/, 'refused', 'etcd is full: compact and defragment it, then disarm its alarm'],
-  [/required revision has been compacted/, 'compacted'],
+  [/required revision has been compacted|required revision is a future revision/, 'compacted'],
   [/larger than max/, 'too-large'],
+  [/requested lease not found/, 'no-lease', 'the lease has expired'],
 ];
 
 /** Failures to get a connection at all, in the words of grpc-js: nothing was sent. */

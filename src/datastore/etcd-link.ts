@@ -6,7 +6,9 @@ import { EtcdConnection } from './etcd-connection.js';
 import type { Calls } from './etcd-connection.js';
 import { failureOf } from './etcd-failure.js';
 import type { Failure, FailureKind } from './etcd-failure.js';
+import type { EtcdHistory } from './etcd-history.js';
 import type { CheckedOptions } from './etcd-options.js';
+import { PROBE } from './etcd-wire.js';
 
 /** Longest time for one call with all its tries, where the caller set no earlier deadline. */
 export const CALL_MILLISECONDS = 5_000;
@@ -30,6 +32,15 @@ export class EtcdRefusal extends DatastoreError {
 export interface Tries {
   /** A try was sent and its answer lost: it may have had its effect. */
   lost: boolean;
+  /** The era in which the next try is sent; see `revision.ts`. */
+  era: number;
+}
+
+/** An answer of etcd. */
+export interface Answer<M extends keyof Calls> {
+  readonly response: Calls[M]['response'];
+  /** The era that the answer's revisions are of. */
+  readonly era: number;
 }
 
 /**
@@ -37,6 +48,8 @@ export interface Tries {
  * it fails. Calls are tried again until the deadline in force; each is bounded by gRPC's own deadline.
  */
 export class EtcdLink {
+  /** Where etcd has been so far. */
+  readonly history: EtcdHistory;
   readonly #options: CheckedOptions;
   readonly #log: Logger;
   #connection: EtcdConnection | undefined;
@@ -44,8 +57,9 @@ export class EtcdLink {
   #login = true;
   #closed = false;
 
-  constructor(options: CheckedOptions, log: Logger) {
+  constructor(options: CheckedOptions, history: EtcdHistory, log: Logger) {
     this.#options = options;
+    this.history = history;
     this.#log = log;
     // Hosts share one list of endpoints; a random start spreads them over the members.
     this.#turn = Math.floor(Math.random() * options.endpoints.length);
@@ -78,20 +92,29 @@ export class EtcdLink {
   async call<M extends keyof Calls>(
     method: M,
     request: (tries: Tries) => Calls[M]['request'],
-  ): Promise<Calls[M]['response']> {
+  ): Promise<Answer<M>> {
     const until = Date.now() + remaining(CALL_MILLISECONDS);
-    const tries: Tries = { lost: false };
+    const tries: Tries = { lost: false, era: this.history.era };
     if (until <= Date.now()) throw new DatastoreError('no time is left to ask etcd: the deadline has passed');
     let trouble: Trouble | undefined;
     for (;;) {
       let connection: EtcdConnection | undefined;
+      let isSent = false;
       try {
         connection = this.connection();
-        return await connection.call(method, request(tries), this.#tryUntil(until));
+        if (method === 'txn') await this.#greet(connection, until);
+        const mark = this.history.mark();
+        tries.era = mark.era;
+        isSent = true;
+        const response = await connection.call(method, request(tries), this.#tryUntil(until));
+        // What concerns leases is answered by a member as far as that has come.
+        if (method !== 'range' && method !== 'txn') return { response, era: mark.era };
+        connection.isGreeted = true;
+        return { response, era: this.history.answered(mark, response.header) };
       } catch (error) {
         if (this.#closed) throw new DatastoreError('the connection to etcd was closed', { cause: error });
         trouble ??= new Trouble();
-        await this.#failed(connection, error, trouble, tries, until);
+        await this.#failed(connection, error, isSent, trouble, tries, until);
       }
     }
   }
@@ -101,6 +124,23 @@ export class EtcdLink {
     this.#closed = true;
     this.#connection?.close();
     this.#connection = undefined;
+  }
+
+  /**
+   * Has etcd say where it is, on a new connection, before it is sent a transaction: it may have gone back while we were
+   * not connected, and revisions remembered from before must not be compared. One round trip per connection.
+   */
+  async #greet(connection: EtcdConnection, until: number): Promise<void> {
+    if (connection.isGreeted || !this.history.isKnown) return;
+    const mark = this.history.mark();
+    try {
+      const { header } = await connection.call('range', PROBE, this.#tryUntil(until));
+      this.history.answered(mark, header);
+    } catch (error) {
+      // Not allowed to read, it can still be allowed to write.
+      if (failureOf(error).kind !== 'refused') throw error;
+    }
+    connection.isGreeted = true;
   }
 
   #endpoint(): string {
@@ -119,6 +159,7 @@ export class EtcdLink {
   async #failed(
     connection: EtcdConnection | undefined,
     error: unknown,
+    isSent: boolean,
     trouble: Trouble,
     tries: Tries,
     until: number,
@@ -127,7 +168,7 @@ export class EtcdLink {
     const failure: Failure = connection
       ? failureOf(error)
       : { kind: 'unsent', reason: error instanceof Error ? error.message : 'unknown' };
-    if (failure.kind === 'lost') tries.lost = true;
+    if (failure.kind === 'lost' && isSent) tries.lost = true;
     const endpoint = connection?.endpoint ?? this.#endpoint();
     if (!trouble.mayTryAgain(failure, this.#options.username !== undefined))
       throw new EtcdRefusal(failure, `etcd at ${endpoint} refused: ${failure.reason}`, { cause: error });

@@ -1,13 +1,15 @@
 import type { IKeyValue } from 'etcd3';
+import { DatastoreError } from '../errors.js';
 import { EtcdRefusal } from './etcd-link.js';
 import type { EtcdLink } from './etcd-link.js';
 import { entryOf, rangeOf } from './etcd-wire.js';
+import { eraOf, etcdRevisionOf, revisionIn } from './revision.js';
 import type { Entry, Listing } from './store.js';
 
 const PAGE_KEYS = 1_000;
 /** etcd's word for the newest revision. */
 const NOW = '0';
-/** How often a list starts over because its revision was compacted meanwhile. */
+/** How often a list starts over because its revision was compacted meanwhile, or etcd went back. */
 const FRESH_STARTS = 3;
 
 /**
@@ -21,11 +23,14 @@ export async function listPrefix(link: EtcdLink, prefix: string): Promise<Listin
     try {
       return await listAtOneRevision(link, prefix);
     } catch (error) {
-      const compacted = error instanceof EtcdRefusal && error.failure.kind === 'compacted';
-      if (!compacted || start === FRESH_STARTS) throw error;
+      const gone =
+        error instanceof EraEnded || (error instanceof EtcdRefusal && error.failure.kind === 'compacted');
+      if (!gone || start === FRESH_STARTS) throw error;
     }
   }
 }
+
+class EraEnded extends DatastoreError {}
 
 async function listAtOneRevision(link: EtcdLink, prefix: string): Promise<Listing> {
   const entries: Entry[] = [];
@@ -46,12 +51,17 @@ export async function* pagesOf(link: EtcdLink, prefix: string, at = NOW): AsyncG
   const { key: first, range_end } = rangeOf(prefix);
   let key = first;
   let limit = PAGE_KEYS;
-  let revision = at; // all later pages ask for the first one's revision
+  // All later pages ask for the first one's revision.
+  let revision = etcdRevisionOf(at);
+  let era = at === NOW ? undefined : eraOf(at);
   for (;;) {
     try {
-      const page = await link.call('range', () => ({ key, range_end, limit, revision }));
+      const answer = await link.call('range', () => ({ key, range_end, limit, revision }));
+      const page = answer.response;
+      const now = (era ??= answer.era);
+      if (answer.era !== now) throw new EraEnded('etcd went back to an earlier state while it was read');
       if (revision === NOW) revision = page.header.revision;
-      yield { entries: page.kvs.map(entryOf), revision };
+      yield { entries: page.kvs.map(kv => entryOf(kv, now)), revision: revisionIn(now, revision) };
       const last = page.kvs.at(-1);
       if (!page.more || !last) return;
       key = after(last);

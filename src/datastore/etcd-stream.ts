@@ -1,6 +1,8 @@
 import type { IWatchResponse } from 'etcd3';
 import type { EtcdConnection, WatchStream } from './etcd-connection.js';
+import type { EtcdHistory } from './etcd-history.js';
 import { entryOf, rangeOf } from './etcd-wire.js';
+import { eraOf, etcdRevisionOf, revisionIn } from './revision.js';
 import type { Watcher } from './store.js';
 
 /** How often the server is asked for a sign of life on the stream itself. */
@@ -12,31 +14,43 @@ const ASK_MILLISECONDS = 4_000;
 const SILENCE_MILLISECONDS = 11_000;
 
 /**
- * Streams the changes of a prefix from a revision on (inclusive) to `watcher`, in the order of revisions.
+ * Streams the changes of a prefix after a revision (of the present era) to `watcher`, in the order of revisions.
  * Resolves when `signal` aborts or the server ends the stream; rejects with what broke it. Afterwards nothing is
  * reported any more.
  */
 export async function streamFrom(
   connection: EtcdConnection,
   prefix: string,
-  revision: string,
+  after: string,
   watcher: Watcher,
+  history: EtcdHistory,
   signal: AbortSignal,
 ): Promise<void> {
   if (signal.aborted) return;
+  const era = eraOf(after);
+  const revision = (BigInt(etcdRevisionOf(after)) + 1n).toString();
   const stream = await connection.watch();
   const { key, range_end } = rangeOf(prefix);
   // `fragment`: a revision larger than one message comes in pieces instead of breaking the stream.
   const request = { key, range_end, start_revision: revision, fragment: true };
   try {
-    await until(signal, stream, watcher, () => stream.write({ create_request: request }));
+    const heard = (response: IWatchResponse): void => {
+      history.watched(era, response.header);
+      report(response, watcher, era, signal);
+    };
+    await until(signal, stream, heard, () => stream.write({ create_request: request }));
   } finally {
     stream.on('error', () => undefined); // cancelling is reported as an error, which nobody waits for any more
     stream.cancel();
   }
 }
 
-function until(signal: AbortSignal, stream: WatchStream, watcher: Watcher, start: () => void): Promise<void> {
+function until(
+  signal: AbortSignal,
+  stream: WatchStream,
+  report: (response: IWatchResponse) => void,
+  start: () => void,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     let heard = Date.now();
     const settle = (error?: Error): void => {
@@ -59,18 +73,18 @@ function until(signal: AbortSignal, stream: WatchStream, watcher: Watcher, start
       if (isOver) return;
       heard = Date.now();
       if (response.canceled) settle(cancellation(response));
-      else report(response, watcher, signal);
+      else report(response);
     });
     if (signal.aborted) settle();
     else start();
   });
 }
 
-function report(response: IWatchResponse, watcher: Watcher, signal: AbortSignal): void {
+function report(response: IWatchResponse, watcher: Watcher, era: number, signal: AbortSignal): void {
   for (const event of response.events) {
     if (signal.aborted) return; // a callback may close the watch
-    if (event.type === 'Put') watcher.put(entryOf(event.kv));
-    else watcher.deleted(event.kv.key.toString(), event.kv.mod_revision);
+    if (event.type === 'Put') watcher.put(entryOf(event.kv, era));
+    else watcher.deleted(event.kv.key.toString(), revisionIn(era, event.kv.mod_revision));
   }
 }
 

@@ -5,7 +5,8 @@ import { failureOf } from './etcd-failure.js';
 import type { EtcdLink } from './etcd-link.js';
 import { listPrefix } from './etcd-list.js';
 import { streamFrom } from './etcd-stream.js';
-import type { Watch, Watcher } from './store.js';
+import { eraOf } from './revision.js';
+import type { Listing, Watch, Watcher } from './store.js';
 
 const FIRST_PAUSE_MILLISECONDS = 50;
 const LONGEST_PAUSE_MILLISECONDS = 5_000;
@@ -92,19 +93,40 @@ class PrefixWatch implements Watch {
       listed();
       this.#watcher.snapshot(listing);
       this.#becomeReady();
-      const connection = this.#link.connection();
-      try {
-        const from = (BigInt(listing.revision) + 1n).toString();
-        await streamFrom(connection, this.#prefix, from, this.#watcher, signal);
-        return new DatastoreError('the watch ended');
-      } catch (error) {
-        // A compacted watch leaves the connection as good as it was; anything else may be its fault or its token's.
-        if (!signal.aborted && failureOf(error).kind !== 'compacted') this.#link.drop(connection);
-        throw error;
-      }
+      return await this.#stream(listing);
     } catch (error) {
       if (error instanceof DatastoreError) return error;
       return new DatastoreError(`the watch on etcd broke: ${failureOf(error).reason}`, { cause: error });
+    }
+  }
+
+  /** Streams what came after the listing. Returns why it ended, or throws it. */
+  async #stream(listing: Listing): Promise<Error> {
+    const { history } = this.#link;
+    // Where etcd went back, its stream would be silent until it has come as far again, and then lie.
+    const life = new AbortController();
+    const end = (): void => life.abort();
+    const unfollow = history.onRewind(end);
+    this.#end.signal.addEventListener('abort', end);
+    try {
+      const connection = this.#link.connection();
+      if (this.#end.signal.aborted) return new DatastoreError('the watch was closed');
+      // On a new connection nothing has told yet whether the listing's revision still means what it did.
+      if (eraOf(listing.revision) !== history.era || !connection.isGreeted)
+        return new DatastoreError('the connection to etcd was replaced');
+      try {
+        await streamFrom(connection, this.#prefix, listing.revision, this.#watcher, history, life.signal);
+      } catch (error) {
+        // A compacted watch leaves the connection as good as it was; anything else may be its fault or its token's.
+        if (!life.signal.aborted && failureOf(error).kind !== 'compacted') this.#link.drop(connection);
+        throw error;
+      }
+      return new DatastoreError(
+        life.signal.aborted ? 'etcd went back to an earlier state' : 'the watch ended',
+      );
+    } finally {
+      unfollow();
+      this.#end.signal.removeEventListener('abort', end);
     }
   }
 }

@@ -1,9 +1,16 @@
 import type { ICompare, IKeyValue, IRequestOp, IResponseOp, ITxnRequest } from 'etcd3';
+import { revisionIn, revisionToCompare } from './revision.js';
 import type { Compare, Entry, Transaction, Write } from './store.js';
 
+/**
+ * The smallest linearizable read: answered only where a majority of the cluster works. Any key will do, also an absent
+ * one; this one may be read by whoever may read anything of ours.
+ */
+export const PROBE = { key: Buffer.from('/calico/'), count_only: true };
+
 /** The wire's view of keys and values is bytes; bytes that are no UTF-8 become U+FFFD and never an error. */
-export function entryOf(kv: IKeyValue): Entry {
-  return { key: kv.key.toString(), value: kv.value.toString(), revision: kv.mod_revision };
+export function entryOf(kv: IKeyValue, era: number): Entry {
+  return { key: kv.key.toString(), value: kv.value.toString(), revision: revisionIn(era, kv.mod_revision) };
 }
 
 /** The half-open range of all keys that begin with `prefix`; of all keys where it is empty. */
@@ -21,10 +28,11 @@ export function rangeOf(prefix: string): { key: Buffer; range_end: Buffer } {
  *
  * @param doubtful asks, where a compare fails, for every key the transaction writes too: enough to recognise
  *   our own earlier try ({@link ownEarlierTry})
+ * @param era etcd's present one: a compare with a revision of another fails
  */
-export function requestOf(transaction: Transaction, doubtful: boolean): ITxnRequest {
+export function requestOf(transaction: Transaction, doubtful: boolean, era: number): ITxnRequest {
   return {
-    compare: transaction.compare.map(compareOf),
+    compare: transaction.compare.map(compare => compareOf(compare, era)),
     success: transaction.then.map(writeOf),
     failure: keysRead(transaction, doubtful).map(readOf),
   };
@@ -44,9 +52,10 @@ function keysRead(transaction: Transaction, doubtful: boolean): string[] {
 export function foundIn(
   transaction: Transaction,
   responses: readonly IResponseOp[],
+  era: number,
 ): Map<string, Entry | undefined> {
   const found = new Map<string, Entry | undefined>();
-  transaction.otherwise?.forEach((key, index) => found.set(key, entryIn(responses[index])));
+  transaction.otherwise?.forEach((key, index) => found.set(key, entryIn(responses[index], era)));
   return found;
 }
 
@@ -60,11 +69,12 @@ export function foundIn(
 export function ownEarlierTry(
   transaction: Transaction,
   responses: readonly IResponseOp[],
+  era: number,
 ): string | undefined {
   const keys = keysRead(transaction, true);
   let revision: string | undefined;
   for (const write of transaction.then) {
-    const entry = entryIn(responses[keys.indexOf(keyOf(write))]);
+    const entry = entryIn(responses[keys.indexOf(keyOf(write))], era);
     if ('delete' in write) {
       if (entry) return undefined;
       continue;
@@ -76,12 +86,12 @@ export function ownEarlierTry(
   return revision;
 }
 
-function entryIn(response: IResponseOp | undefined): Entry | undefined {
+function entryIn(response: IResponseOp | undefined, era: number): Entry | undefined {
   const kv = response?.response_range.kvs[0];
-  return kv && entryOf(kv);
+  return kv && entryOf(kv, era);
 }
 
-function compareOf(compare: Compare): ICompare {
+function compareOf(compare: Compare, era: number): ICompare {
   const key = Buffer.from(compare.key);
   switch (compare.is) {
     case 'absent':
@@ -89,7 +99,7 @@ function compareOf(compare: Compare): ICompare {
     case 'present':
       return { key, result: 'Greater', target: 'Version', version: '0' };
     case 'revision':
-      return { key, result: 'Equal', target: 'Mod', mod_revision: compare.revision };
+      return { key, result: 'Equal', target: 'Mod', mod_revision: revisionToCompare(era, compare.revision) };
     case 'value':
       return { key, result: 'Equal', target: 'Value', value: Buffer.from(compare.value) };
   }
@@ -97,7 +107,13 @@ function compareOf(compare: Compare): ICompare {
 
 function writeOf(write: Write): IRequestOp {
   return 'put' in write
-    ? { request_put: { key: Buffer.from(write.put), value: Buffer.from(write.value) } }
+    ? {
+        request_put: {
+          key: Buffer.from(write.put),
+          value: Buffer.from(write.value),
+          ...(write.lease === undefined ? {} : { lease: write.lease }),
+        },
+      }
     : { request_delete_range: { key: Buffer.from(write.delete) } };
 }
 

@@ -1,12 +1,23 @@
 import { DatastoreError } from '../errors.js';
 import type { Logger } from '../log.js';
-import { EtcdLink } from './etcd-link.js';
+import { EtcdHistory } from './etcd-history.js';
+import { EtcdLink, EtcdRefusal } from './etcd-link.js';
 import { listPrefix, pagesOf } from './etcd-list.js';
 import { checkOptions } from './etcd-options.js';
 import type { EtcdOptions } from './etcd-options.js';
 import { watchPrefix } from './etcd-watch.js';
-import { entryOf, foundIn, ownEarlierTry, requestOf } from './etcd-wire.js';
-import type { Entry, Listing, Store, Transaction, TransactionResult, Watch, Watcher } from './store.js';
+import { entryOf, foundIn, ownEarlierTry, PROBE, requestOf } from './etcd-wire.js';
+import { revisionIn } from './revision.js';
+import type {
+  Entry,
+  Lease,
+  Listing,
+  Store,
+  Transaction,
+  TransactionResult,
+  Watch,
+  Watcher,
+} from './store.js';
 
 export type { EtcdOptions } from './etcd-options.js';
 
@@ -17,7 +28,7 @@ export type { EtcdOptions } from './etcd-options.js';
  * @throws RequestError for options that can never work (endpoints of mixed schemes, a certificate without its key)
  */
 export function createEtcdStore(options: EtcdOptions, log: Logger): Store {
-  return new EtcdStore(new EtcdLink(checkOptions(options), log), log);
+  return new EtcdStore(new EtcdLink(checkOptions(options), new EtcdHistory(log), log), log);
 }
 
 class EtcdStore implements Store {
@@ -33,8 +44,9 @@ class EtcdStore implements Store {
 
   async get(key: string): Promise<Entry | undefined> {
     const request = { key: Buffer.from(key) };
-    const { kvs } = await this.#link.call('range', () => request);
-    return kvs[0] && entryOf(kvs[0]);
+    const { response, era } = await this.#link.call('range', () => request);
+    const [kv] = response.kvs;
+    return kv && entryOf(kv, era);
   }
 
   list(prefix: string): Promise<Listing> {
@@ -47,12 +59,29 @@ class EtcdStore implements Store {
 
   async transact(transaction: Transaction): Promise<TransactionResult> {
     let doubtful = false;
-    const response = await this.#link.call('txn', ({ lost }) => requestOf(transaction, (doubtful = lost)));
-    if (response.succeeded) return { succeeded: true, revision: response.header.revision };
-    const own = doubtful ? ownEarlierTry(transaction, response.responses) : undefined;
+    const { response, era } = await this.#link.call('txn', tries =>
+      requestOf(transaction, (doubtful = tries.lost), tries.era),
+    );
+    const revision = revisionIn(era, response.header.revision);
+    if (response.succeeded) return { succeeded: true, revision };
+    const own = doubtful ? ownEarlierTry(transaction, response.responses, era) : undefined;
     if (own !== undefined) return { succeeded: true, revision: own };
-    const { revision } = response.header;
-    return { succeeded: false, found: foundIn(transaction, response.responses), revision, doubtful };
+    return { succeeded: false, found: foundIn(transaction, response.responses, era), revision, doubtful };
+  }
+
+  async lease(seconds: number): Promise<Lease> {
+    const { ID } = (await this.#link.call('leaseGrant', () => ({ TTL: String(seconds), ID: '0' }))).response;
+    return {
+      id: ID,
+      keepAlive: async () => (await this.#link.call('leaseKeepAlive', () => ({ ID }))).response.TTL !== '0',
+      revoke: async () => {
+        try {
+          await this.#link.call('leaseRevoke', () => ({ ID }));
+        } catch (error) {
+          if (!(error instanceof EtcdRefusal) || error.failure.kind !== 'no-lease') throw error;
+        }
+      },
+    };
   }
 
   watch(prefix: string, watcher: Watcher): Watch {
@@ -63,9 +92,11 @@ class EtcdStore implements Store {
   }
 
   async ping(): Promise<void> {
-    // A linearizable read: answered only where a majority of the cluster works. Any key will do, also an absent one.
-    const request = { key: Buffer.from('/calico'), count_only: true };
-    await this.#link.call('range', () => request);
+    await this.#link.call('range', () => PROBE);
+  }
+
+  onRewind(listener: () => void): () => void {
+    return this.#link.history.onRewind(listener);
   }
 
   async close(): Promise<void> {

@@ -22,6 +22,16 @@ export const SHARED_NETWORKS_PREFIX = `${OWN}/shared/`;
 /** Written by everyone of us who creates a pool, so that two who do at once see each other. */
 export const POOL_CREATION_KEY = `${OWN}/pool-creation`;
 
+/** Says which host a name's containers and addresses belong to, whether it lives or not. */
+export function ownerKey(node: string): string {
+  return `${OWN}/hosts/${node}`;
+}
+
+/** Of a live host; the key goes when its daemon does. */
+export function aliveKey(node: string): string {
+  return `${OWN}/alive/${node}`;
+}
+
 export function blocksPrefix(family: Family): string {
   return `${IPAM}/assignment/ipv${family}/block/`;
 }

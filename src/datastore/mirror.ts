@@ -1,6 +1,7 @@
 import { withoutDeadline } from '../deadline.js';
 import { reason } from '../errors.js';
 import type { Logger } from '../log.js';
+import { isNewer } from './revision.js';
 import type { Entry, Listing, Store, Watch } from './store.js';
 
 /** Turns a value into an object; undefined, or an error thrown, where it is none. */
@@ -8,7 +9,8 @@ export type Parse<T> = (key: string, value: string) => T | undefined;
 
 /**
  * A live copy of one prefix in memory, so that readers need no round trip. It follows the datastore by a watch,
- * and is told of our own writes by {@link observe}, which makes them visible before the watch brings them.
+ * and is told of our own writes by {@link observe}, which makes them visible before the watch brings them. Where the
+ * datastore goes back to an earlier state, the next copy replaces all of it: by revision it is later than anything else.
  *
  * Entries that do not parse are left out, with one line in the log for each of their revisions.
  */
@@ -181,11 +183,6 @@ export class Mirror<T> {
       }
     });
   }
-}
-
-/** Revisions are decimal numbers without leading zeros, too large for a JavaScript number. */
-function isNewer(revision: string, than: string): boolean {
-  return revision.length === than.length ? revision > than : revision.length > than.length;
 }
 
 function carry<T>(

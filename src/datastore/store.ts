@@ -1,9 +1,11 @@
 /**
  * The port to etcd: what the rest of the daemon asks of a datastore, and nothing else.
  *
- * Values are text; `model/` turns them into objects. Revisions are opaque text, as etcd's 64-bit numbers do not
- * fit a JavaScript number. There is no unconditional write: every change is a {@link Transaction} that says what
- * it believes to be true.
+ * Values are text; `model/` turns them into objects. Revisions are text, as etcd's 64-bit numbers do not fit a
+ * JavaScript number. They only grow, and none comes twice, even where the datastore itself goes back (it was restored
+ * from a snapshot): what was read or written before that compares unequal to all there is (see `revision.ts`), so
+ * nobody who remembers revisions need forget them. There is no unconditional write: every change is a
+ * {@link Transaction} that says what it believes to be true.
  */
 
 /** One key as read: its value and the revision (etcd's mod_revision) a later compare can name. */
@@ -20,7 +22,13 @@ export type Compare =
   | { readonly key: string; readonly is: 'revision'; readonly revision: string }
   | { readonly key: string; readonly is: 'value'; readonly value: string };
 
-export type Write = { readonly put: string; readonly value: string } | { readonly delete: string };
+export type Write =
+  | {
+      readonly put: string;
+      readonly value: string;
+      /** Id of the lease it goes with. */ readonly lease?: string;
+    }
+  | { readonly delete: string };
 
 export interface Transaction {
   readonly compare: readonly Compare[];
@@ -52,7 +60,8 @@ export interface Listing {
 
 /** What a {@link Store.watch} reports. Callbacks run in the order of revisions and must not throw. */
 export interface Watcher {
-  /** The whole prefix, first and after every gap (broken, compacted or silent watch). Replaces all known before. */
+  /** The whole prefix, first and after every gap (broken, compacted or silent watch; a datastore that went back).
+   *  Replaces all known before. */
   snapshot(listing: Listing): void;
   put(entry: Entry): void;
   deleted(key: string, revision: string): void;
@@ -64,6 +73,15 @@ export interface Watch {
   /** Resolves once the first snapshot was delivered. */
   readonly ready: Promise<void>;
   close(): void;
+}
+
+/** A time that keys last, unless it is extended. A transaction that names an expired one fails with DatastoreError. */
+export interface Lease {
+  readonly id: string;
+  /** Extends it to its full time again; false where it has expired. One round trip; nothing is written to disk. */
+  keepAlive(): Promise<boolean>;
+  /** Ends it now, and deletes its keys; fine where it has expired. One round trip. */
+  revoke(): Promise<void>;
 }
 
 /**
@@ -82,9 +100,16 @@ export interface Store {
   pages(prefix: string, revision?: string): AsyncIterable<Listing>;
   /** One round trip. */
   transact(transaction: Transaction): Promise<TransactionResult>;
+  /** A new lease, for keys that are to vanish with whoever wrote them. One round trip. */
+  lease(seconds: number): Promise<Lease>;
   /** Follows a prefix for ever: lists, watches, and lists again after any gap, with back-off while unreachable. */
   watch(prefix: string, watcher: Watcher): Watch;
   /** One round trip; throws where no endpoint answers. */
   ping(): Promise<void>;
+  /**
+   * Calls back each time the datastore is found to have gone back to an earlier state, before the answer that shows it is
+   * given; watches list again by themselves. For what is derived from etcd and kept elsewhere. Returns what ends it.
+   */
+  onRewind(listener: () => void): () => void;
   close(): Promise<void>;
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, RequestOptions } from 'node:http';
+import { formatAddress, parseAddress } from '../ipam/cidr.js';
 import { formatJson, isObject, objectOrEmpty, parseJson, textMap, textOr } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import { callDocker, DockerRefusal, textOf } from './call.js';
@@ -18,8 +19,8 @@ export interface DockerNetwork {
   readonly ipam: readonly {
     readonly subnet: string;
     readonly range?: string;
-    /** The gateway and the auxiliary addresses. */
-    readonly reserved: readonly string[];
+    readonly gateway?: string;
+    readonly auxiliary: readonly string[];
   }[];
 }
 
@@ -106,9 +107,7 @@ export class DockerEngine {
     return Object.entries(containers).flatMap(([containerId, value]) => {
       const { EndpointID: id, MacAddress: mac, IPv4Address, IPv6Address } = objectOrEmpty(value);
       if (typeof id !== 'string' || id === '') return [];
-      const addresses = [IPv4Address, IPv6Address].flatMap(address =>
-        typeof address === 'string' && address !== '' ? [address.split('/')[0] ?? address] : [],
-      );
+      const addresses = [IPv4Address, IPv6Address].flatMap(addressOf);
       return [{ endpointId: id, networkId, containerId, mac: String(mac).toLowerCase(), addresses }];
     });
   }
@@ -207,11 +206,21 @@ function parseNetwork(network: JsonObject): DockerNetwork {
     ipam: configs.map(({ Subnet, IPRange, Gateway, AuxiliaryAddresses }) => ({
       subnet: String(Subnet ?? ''),
       ...(typeof IPRange === 'string' && IPRange !== '' ? { range: IPRange } : {}),
-      reserved: [Gateway, ...Object.values(objectOrEmpty(AuxiliaryAddresses))].flatMap(address =>
-        typeof address === 'string' && address !== '' ? [address.split('/')[0] ?? address] : [],
-      ),
+      ...addressOf(Gateway).reduce((_none, gateway) => ({ gateway }), {}),
+      auxiliary: Object.values(objectOrEmpty(AuxiliaryAddresses)).flatMap(addressOf),
     })),
   };
+}
+
+/**
+ * An address in the one way that we write it: Docker shows what a user typed. None where there is none; throws where it is
+ * no address, as a view that leaves one out would lack what Docker has.
+ */
+function addressOf(value: unknown): string[] {
+  if (typeof value !== 'string' || value === '') return [];
+  const address = parseAddress(value.split('/')[0] ?? '');
+  if (!address) throw new Error(`Docker shows an address that is none: ${value}`);
+  return [formatAddress(address)];
 }
 
 function parseContainer({ Id: id, Labels: labels, NetworkSettings: settings }: JsonObject): DockerContainer {
@@ -222,9 +231,7 @@ function parseContainer({ Id: id, Labels: labels, NetworkSettings: settings }: J
     endpoints: networks.map(({ NetworkID, EndpointID, IPAddress, GlobalIPv6Address }) => ({
       networkId: String(NetworkID ?? ''),
       endpointId: String(EndpointID ?? ''),
-      addresses: [IPAddress, GlobalIPv6Address].filter(
-        (address): address is string => typeof address === 'string' && address !== '',
-      ),
+      addresses: [IPAddress, GlobalIPv6Address].flatMap(addressOf),
     })),
   };
 }

@@ -3,6 +3,8 @@
  * changes that. Everything may be called again with the same arguments, at any time, in any state.
  */
 
+import type { ContainerSide } from './rewire.js';
+
 /** How one container's endpoint should be wired. */
 export interface EndpointWiring {
   /** Host side of the veth, e.g. `cali736ccfa7cd6`. */
@@ -79,6 +81,11 @@ export interface Dataplane {
    * container end is still here is used again, any other leftover of that name is replaced. Throws HostError.
    */
   attach(wiring: EndpointWiring): Promise<void>;
+  /**
+   * Makes a veth pair that the kernel lost while its container runs, and puts its other end back into the container, as
+   * dockerd did at its start. Throws HostError.
+   */
+  rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void>;
   /** Removes routes and veth. Missing is fine. Throws HostError. */
   detach(hostInterface: string): Promise<void>;
   /** The endpoints that should be wired now, whatever was attached by whom: repairs routes and sysctls of those
@@ -91,6 +98,8 @@ export interface Dataplane {
   dockerStarted(): Promise<void>;
   /** The host ends of veths that we made, whether their endpoints are known or not: to find leftovers. */
   hostInterfaces(): Promise<readonly HostInterface[]>;
+  /** The host interface of a container of this host that the address is sent to. From memory. */
+  routedTo(address: string): string | undefined;
   /** Host interface's MTU a new endpoint should get where nothing is configured. */
   defaultMtu(): Promise<number>;
   /** Routes of the host without ours and without the default ones, and its addresses: no pool may collide with them. */

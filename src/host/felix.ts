@@ -4,6 +4,8 @@ import type { Dataplane, EndpointWiring, ForeignRoute, HostInterface } from './d
 import { defaultMtu, foreignRoutes } from './facts.js';
 import type { LinuxOptions } from './linux.js';
 import { LinkReaper } from './reaper.js';
+import { fillContainer } from './rewire.js';
+import type { ContainerSide } from './rewire.js';
 import { RtNetlink } from './rtnetlink.js';
 import { Veths, hostInterfaces } from './veth.js';
 
@@ -37,6 +39,15 @@ export class FelixDataplane implements Dataplane {
     await this.veths.ensure(wiring);
   }
 
+  async rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
+    if (await this.netlink.link(wiring.hostInterface)) return;
+    await this.attach(wiring);
+    await fillContainer(wiring, side).catch(async (error: unknown) => {
+      await this.detach(wiring.hostInterface);
+      throw error;
+    });
+  }
+
   async detach(hostInterface: string): Promise<void> {
     if (this.reaper.isDeleting(hostInterface) || (await this.netlink.link(hostInterface)) === undefined)
       return;
@@ -59,6 +70,11 @@ export class FelixDataplane implements Dataplane {
 
   hostInterfaces(): Promise<readonly HostInterface[]> {
     return hostInterfaces(this.netlink, this.reaper);
+  }
+
+  /** Routes are Felix's. */
+  routedTo(): undefined {
+    return undefined;
   }
 
   async defaultMtu(): Promise<number> {

@@ -15,6 +15,8 @@ import { HostAddresses } from './host-addresses.js';
 import { LoopbackPorts } from './loopback.js';
 import { NatTable } from './nft.js';
 import { LinkReaper } from './reaper.js';
+import { fillContainer } from './rewire.js';
+import type { ContainerSide } from './rewire.js';
 import { HostRoutes } from './routes.js';
 import { RtNetlink } from './rtnetlink.js';
 import { StaleFlows } from './stale-flows.js';
@@ -103,6 +105,15 @@ export class LinuxDataplane implements Dataplane {
     }
   }
 
+  async rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
+    if (await this.netlink.link(wiring.hostInterface)) return;
+    await this.attach(wiring);
+    await fillContainer(wiring, side).catch(async (error: unknown) => {
+      await this.detach(wiring.hostInterface);
+      throw error;
+    });
+  }
+
   /**
    * Resolves when the routes are gone; the interface follows within some 20 ms, on a thread of its own. The same
    * name may be attached at once: that waits. A deletion that fails is logged, and made up for by the next detach or
@@ -162,6 +173,10 @@ export class LinuxDataplane implements Dataplane {
 
   hostInterfaces(): Promise<readonly HostInterface[]> {
     return hostInterfaces(this.netlink, this.reaper);
+  }
+
+  routedTo(address: string): string | undefined {
+    return this.routes.ownerOf(address);
   }
 
   async defaultMtu(): Promise<number> {

@@ -222,6 +222,13 @@ export function linkBody(index: number, setUp = false): AttrStream {
   return withHeader(linkHeader(index, setUp ? IFF_UP : 0));
 }
 
+/** Body of a request to put an interface into a link group. */
+export function groupBody(index: number, group: number): AttrStream {
+  const body = linkBody(index);
+  body.push(IFLA.group, putU32(group));
+  return body;
+}
+
 function putLink(out: AttrStream, name: string, mac: string, mtu: number): void {
   out.push(IFLA.ifname, zeroTerminated(name));
   out.push(IFLA.address, Buffer.from(mac.replaceAll(':', ''), 'hex'));

@@ -8,6 +8,7 @@ import {
   decodeLink,
   decodeRoute,
   describe,
+  groupBody,
   linkBody,
   addressBody,
   namedLinkBody,
@@ -63,6 +64,12 @@ export class RtNetlink {
       what: `set interface ${index} up`,
     };
     await this.socket.request(request);
+  }
+
+  /** Puts an interface into a link group. */
+  async setGroup(index: number, group: number): Promise<void> {
+    const what = `set the group of interface ${index}`;
+    await this.socket.request({ type: RTM.newLink, flags: 0, body: groupBody(index, group), what });
   }
 
   /** Deletes an interface (a veth: both ends). Answers false where there is none of that name. */

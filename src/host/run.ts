@@ -7,7 +7,11 @@ const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const TIMEOUT_MS = 10_000;
 const OUTPUT_LIMIT = 64 * 1024 * 1024;
 /** Debian package of each command, for the error of a missing one. */
-const PACKAGES: Readonly<Record<string, string>> = { nft: 'nftables', ip: 'iproute2' };
+const PACKAGES: Readonly<Record<string, string>> = {
+  nft: 'nftables',
+  ip: 'iproute2',
+  nsenter: 'util-linux',
+};
 
 /** A command failed, or does not exist (`isMissing`). The message is its command line and what it said. */
 export class CommandError extends HostError {

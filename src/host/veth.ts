@@ -107,6 +107,7 @@ export class Veths {
   /** Puts back the settings that differ, and sets the host end up; answers with what it did. */
   async repair(link: Link, wiring: EndpointWiring): Promise<string[]> {
     if (!link.isUp) await this.netlink.setUp(link.index);
+    if (link.group !== LINK_GROUP) await this.netlink.setGroup(link.index, LINK_GROUP);
     return [...(link.isUp ? [] : [`${link.name} up`]), ...ensureSettings(endpointSettings(wiring))];
   }
 

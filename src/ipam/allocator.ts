@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
-import { affinityKey } from '../datastore/keys.js';
-import type { Store } from '../datastore/store.js';
+import { affinityKey, handleKey } from '../datastore/keys.js';
+import type { Compare, Store } from '../datastore/store.js';
 import { withoutDeadline } from '../deadline.js';
 import { ConflictError, NoAddressError, RequestError } from '../errors.js';
 import { KeyedLock } from '../keyed-lock.js';
@@ -40,6 +40,14 @@ export interface AnyAddress {
   readonly holder: Holder;
 }
 
+/** What the allocator asks of its host. */
+export interface AllocatorHost {
+  /** Docker's scope is global, and any host may be told to release a network's reservation. */
+  readonly isGlobal: boolean;
+  /** A container of this host has the address, whatever the datastore says: it may have been put back to older times. */
+  isRouted(address: string): boolean;
+}
+
 /** Claims of the block of one address before giving up. */
 const ATTEMPTS = 20;
 /** New blocks are tried by claiming them; after so many that were somebody's, all blocks are listed instead. */
@@ -55,11 +63,10 @@ export class Allocator {
   private readonly blocks: Blocks;
   private readonly claims = new KeyedLock();
 
-  /** `isGlobal`: Docker's scope is global, and any host may be told to release a network's reservation. */
   constructor(
-    store: Store,
+    private readonly store: Store,
     private readonly facts: IpamFacts,
-    private readonly isGlobal: boolean,
+    private readonly host: AllocatorHost,
     private readonly log: Logger,
   ) {
     this.blocks = new Blocks(store, facts);
@@ -106,11 +113,12 @@ export class Allocator {
   async release(address: Address): Promise<boolean> {
     const { node } = this.facts;
     const isOurs = (holder: AllocationAttribute, block: Block): boolean => {
-      if (reservedFor(holder) !== undefined) return this.isGlobal || reservingNodes(holder).includes(node);
+      if (reservedFor(holder) !== undefined)
+        return this.host.isGlobal || reservingNodes(holder).includes(node);
       const owner = holder.secondary?.node;
       return owner === undefined ? block.affinity === ownedBy(node) : owner === node;
     };
-    return this.releaseWhere(address, isOurs, this.isGlobal ? undefined : node);
+    return this.releaseWhere(address, isOurs, this.host.isGlobal ? undefined : node);
   }
 
   /**
@@ -121,6 +129,14 @@ export class Allocator {
     const isIt = (holder: AllocationAttribute) => holder.handle_id === handle;
     const only = revision === undefined ? {} : { handle: { id: handle, revision, otherwise: false } };
     return this.releaseWhere(address, isIt, undefined, only);
+  }
+
+  /** Removes a handle of that revision that holds nothing. Answers whether it did; two round trips. */
+  async dropStrayHandle(address: Address, handle: string, revision: string): Promise<boolean> {
+    if ((await this.holder(address))?.handle_id === handle) return false;
+    const key = handleKey(handle);
+    const compare: Compare[] = [{ key, is: 'revision', revision }];
+    return (await this.store.transact({ compare, then: [{ delete: key }] })).succeeded;
   }
 
   /** Gives up this node's part of a reservation if it still is the one with this mark. One round trip. */
@@ -311,7 +327,10 @@ export class Allocator {
 
   private allowed(request: AnyAddress): (address: Address) => boolean {
     const { within } = request;
-    return address => !this.facts.isReserved(address) && (!within || contains(within, address));
+    return address =>
+      !this.facts.isReserved(address) &&
+      (!within || contains(within, address)) &&
+      !this.host.isRouted(formatAddress(address));
   }
 
   private exhausted(request: AnyAddress, pools: IpPool[]): NoAddressError {

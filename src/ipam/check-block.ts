@@ -18,10 +18,7 @@ export function repaired(block: Block, isClaimed: (address: Address) => boolean)
     index === null && !listed.has(ordinal) && !isClaimed(nth(block.cidr, ordinal)) ? [ordinal] : [],
   );
   const inUse = [...block.sequenceNumbers].filter(([ordinal]) => block.allocations[ordinal] != null);
-  const whole = { ...block, unallocated: [...listed, ...missing], sequenceNumbers: new Map(inUse) };
-  // An index that refers to nothing must not come to refer to something when the others are renumbered.
-  const dangling = block.allocations.some(index => index !== null && index >= block.attributes.length);
-  return dangling ? whole : pruned(whole);
+  return pruned({ ...block, unallocated: [...listed, ...missing], sequenceNumbers: new Map(inUse) });
 }
 
 /** What is wrong inside a block: first what can be repaired, in one write, then what cannot. */

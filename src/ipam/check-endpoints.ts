@@ -10,7 +10,7 @@ import { objectOrEmpty } from '../model/json.js';
 import { parseNetworkRecord } from '../model/network-record.js';
 import { parseResource } from '../model/resource.js';
 import { endpointName, parseEndpoint } from '../model/workload-endpoint.js';
-import { endpointHandle } from '../plugin/handles.js';
+import { endpointHandle } from './handles.js';
 import { unreadable } from './check-finding.js';
 import type { Finding } from './check-finding.js';
 import { contains, formatAddress, parseAddress, parseCidr } from './cidr.js';

@@ -3,7 +3,7 @@ import type { Compare, Entry } from '../datastore/store.js';
 import { formatHandle, parseHandle } from '../model/block.js';
 import type { Block, HandleCounts } from '../model/block.js';
 import { isObject, parseJson } from '../model/json.js';
-import { parseEndpointHandle } from '../plugin/handles.js';
+import { parseEndpointHandle } from './handles.js';
 import { asRead, unreadable } from './check-finding.js';
 import type { Finding } from './check-finding.js';
 import { formatCidr } from './cidr.js';

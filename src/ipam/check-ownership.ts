@@ -1,5 +1,5 @@
 import type { AllocationAttribute } from '../model/block.js';
-import { parseEndpointHandle } from '../plugin/handles.js';
+import { parseEndpointHandle } from './handles.js';
 import type { Endpoints } from './check-endpoints.js';
 import type { Finding } from './check-finding.js';
 import { formatAddress } from './cidr.js';

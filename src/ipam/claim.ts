@@ -1,5 +1,5 @@
 import { affinityKey, blockKey } from '../datastore/keys.js';
-import type { Compare, Entry, Store } from '../datastore/store.js';
+import type { Compare, Entry, Store, Write } from '../datastore/store.js';
 import { ConflictError } from '../errors.js';
 import { formatAffinity, formatBlock, parseAffinityState } from '../model/block.js';
 import type { Block } from '../model/block.js';
@@ -92,6 +92,38 @@ export async function releaseBlock(
       then: [{ delete: keys.block }, ...(affinity ? [{ delete: keys.affinity }] : [])],
     });
     if (result.succeeded) return 'released';
+  }
+  throw new ConflictError(`block ${formatCidr(cidr)} is being changed by too many at once`);
+}
+
+/**
+ * Takes a block from a node that is gone for good: an empty one is deleted, another stays, without owner, for those who
+ * have addresses of it. A block that is not the node's only loses the node's stale affinity. Three round trips.
+ */
+export async function disownBlock(
+  store: Store,
+  node: string,
+  cidr: Cidr,
+): Promise<'deleted' | 'without owner' | 'not its own' | 'not readable'> {
+  const keys = { affinity: affinityKey(node, cidr), block: blockKey(cidr) };
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    const found = await store.get(keys.block);
+    const affinity = await store.get(keys.affinity);
+    const block = found && readBlock(found);
+    if (found && !block) return 'not readable';
+    const isOwn = block?.affinity === ownedBy(node);
+    if (!isOwn && !affinity) return 'not its own';
+    const then: Write[] = affinity ? [{ delete: keys.affinity }] : [];
+    if (block && isOwn) {
+      const { affinityClaimTime: _, ...rest } = block;
+      const left = formatBlock(bump({ ...rest, affinity: null }));
+      then.push(isEmpty(block) ? { delete: keys.block } : { put: keys.block, value: left });
+    }
+    const result = await store.transact({
+      compare: [asRead(keys.affinity, affinity), asRead(keys.block, found)],
+      then,
+    });
+    if (result.succeeded) return !isOwn ? 'not its own' : isEmpty(block) ? 'deleted' : 'without owner';
   }
   throw new ConflictError(`block ${formatCidr(cidr)} is being changed by too many at once`);
 }

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import {
   AFFINITIES_PREFIX,
   blockKey,
+  NETWORKS_PREFIX,
   parseAffinityKey,
   POOL_CREATION_KEY,
   resourceKey,
@@ -19,6 +20,7 @@ import {
   parseIpPool,
 } from '../model/ip-pool.js';
 import type { Encapsulation, IpPool, NewPool } from '../model/ip-pool.js';
+import { parseNetworkRecord } from '../model/network-record.js';
 import { covers, formatCidr, overlap, parseCidr } from './cidr.js';
 import type { Cidr } from './cidr.js';
 import { isEmpty } from './block.js';
@@ -92,9 +94,12 @@ export class PoolLifecycle {
   /**
    * Removes a pool that we made, once no network and no address needs it. Two steps, as Calico deletes pools: disable
    * it, so that nobody can start to use it unseen; look again; delete, or put it back. `isNeeded` tells whether a
-   * network refers to the pool.
+   * network refers to the pool; where not given, one of any host.
    */
-  async removeIfUnused(name: string, isNeeded: (pool: IpPool) => Promise<boolean>): Promise<boolean> {
+  async removeIfUnused(
+    name: string,
+    isNeeded: (pool: IpPool) => Promise<boolean> = pool => this.isNeeded(pool),
+  ): Promise<boolean> {
     const entry = await this.store.get(resourceKey('ippools', name));
     const pool = entry && parseIpPool(entry.value);
     if (!entry || !pool?.isOurs || (await isNeeded(pool))) return false;
@@ -119,6 +124,21 @@ export class PoolLifecycle {
       );
     }
     return result.succeeded;
+  }
+
+  /** {@link removeIfUnused} for the pool around a subnet that a network no longer has. */
+  async removeAround(subnet: Cidr): Promise<void> {
+    const pool = this.facts.poolAround(subnet);
+    if (pool?.isOurs) await this.removeIfUnused(pool.name);
+  }
+
+  /** True where a network of any host takes addresses from the pool. One round trip: a mirror may lag. */
+  private async isNeeded(pool: IpPool): Promise<boolean> {
+    const { entries } = await this.store.list(NETWORKS_PREFIX);
+    return entries.some(({ value }) => {
+      const subnets = parseNetworkRecord(value)?.subnets ?? [];
+      return subnets.flatMap(({ cidr }) => parseCidr(cidr) ?? []).some(subnet => covers(pool.cidr, subnet));
+    });
   }
 
   /** `isThere` finds a pool that serves as well. */

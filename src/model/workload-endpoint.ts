@@ -73,9 +73,13 @@ export function formatNewEndpoint(endpoint: WorkloadEndpoint, now: Date): string
       name: endpointName(endpoint.node, endpoint.endpointId),
       namespace: ENDPOINT_NAMESPACE,
       labels: { ...endpoint.labels, ...FIXED_LABELS },
-      annotations: { [NETWORK_ANNOTATION]: endpoint.networkId },
+      annotations: { [NETWORK_ANNOTATION]: endpoint.networkId, ...sandboxAnnotation(endpoint) },
     },
-    endpointSpec(endpoint),
+    // One that was lost and is written again has ports and a place already.
+    {
+      ...endpointSpec(endpoint),
+      ...(endpoint.ports.length > 0 ? { ports: endpoint.ports.map(formatPort) } : {}),
+    },
     now,
   );
 }
@@ -88,11 +92,7 @@ export function formatChangedEndpoint(text: string, change: EndpointChange): str
   return formatChangedResource(resource, {
     metadata: {
       ...(labels ? { labels: { ...labels, ...FIXED_LABELS } } : {}),
-      ...(sandbox
-        ? {
-            annotations: { ...resource.annotations, [SANDBOX_ANNOTATION]: `${sandbox.place} ${sandbox.key}` },
-          }
-        : {}),
+      ...(sandbox ? { annotations: { ...resource.annotations, ...sandboxAnnotation({ sandbox }) } } : {}),
     },
     spec: {
       ...resource.spec,
@@ -139,6 +139,10 @@ function parsePorts(value: unknown, addresses: readonly string[]): PublishedPort
 
 function isPort(value: unknown): boolean {
   return Number.isInteger(value) && Number(value) > 0 && Number(value) <= 65_535;
+}
+
+function sandboxAnnotation({ sandbox }: Pick<WorkloadEndpoint, 'sandbox'>): Record<string, string> {
+  return sandbox ? { [SANDBOX_ANNOTATION]: `${sandbox.place} ${sandbox.key}` } : {};
 }
 
 function parseSandbox(annotation: string | undefined): Pick<WorkloadEndpoint, 'sandbox'> {

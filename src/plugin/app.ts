@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { inTime, withDeadline } from '../deadline.js';
 import { CalicoError, DatastoreError, RequestError } from '../errors.js';
-import { isObject, parseJson } from '../model/json.js';
+import { formatJson, isObject, parseJson } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import { BODILESS } from './protocol.js';
 import type { Methods } from './protocol.js';
@@ -45,7 +45,7 @@ export function createPluginApp(methods: Methods, log: Logger): FastifyInstance 
       body = parseBody(name, request.body);
       const answer = await answerInTime(() => Promise.resolve(method(body)));
       log.info({ method: name, ...ids(body), ms: since(started) }, 'ok');
-      return await reply.type(CONTENT_TYPE).send(JSON.stringify(answer));
+      return await reply.type(CONTENT_TYPE).send(answerText(answer));
     } catch (error) {
       const known = error instanceof CalicoError;
       const level = known && error.status < 500 ? 'warn' : 'error';
@@ -81,6 +81,15 @@ export function createPluginApp(methods: Methods, log: Logger): FastifyInstance 
 /** Both drivers' proxies read `Err` of a failed call; with status 200 the IPAM proxy would read `Error` only. */
 function refusal(message: string): string {
   return JSON.stringify({ Err: message, Error: message });
+}
+
+/** AllocateNetwork gives back what it was sent, whatever that is. */
+function answerText(answer: object): string {
+  try {
+    return formatJson(answer);
+  } catch (error) {
+    throw error instanceof RangeError ? new RequestError('the body is nested too deep') : error;
+  }
 }
 
 function answerInTime(work: () => Promise<object>): Promise<object> {

@@ -12,7 +12,7 @@ import {
   parseEndpoint,
 } from '../model/workload-endpoint.js';
 import type { EndpointChange, WorkloadEndpoint } from '../model/workload-endpoint.js';
-import { endpointHandle } from './handles.js';
+import { endpointHandle } from '../ipam/handles.js';
 
 const ATTEMPTS = 10;
 
@@ -25,7 +25,11 @@ export class Endpoints {
   constructor(
     private readonly store: Store,
     private readonly node: string,
-    private readonly options: { readonly createProfiles: boolean },
+    private readonly options: {
+      readonly createProfiles: boolean;
+      /** The text of the handle of an address, as the allocator writes it. */
+      newHandle(address: string): string;
+    },
     private readonly log: Logger,
   ) {
     this.mirror = new Mirror(store, endpointKey(''), (_key, text) => parseEndpoint(text), log);
@@ -74,16 +78,27 @@ export class Endpoints {
     const key = this.key(endpoint.endpointId);
     const value = formatNewEndpoint(endpoint, new Date());
     const [profile] = endpoint.profiles;
-    const held: Compare[] = endpoint.addresses.map(address => ({
-      key: handleKey(endpointHandle(this.node, endpoint.mac, address)),
-      is: 'present',
-    }));
+    const held = new Map(
+      endpoint.addresses.map(address => [
+        handleKey(endpointHandle(this.node, endpoint.mac, address)),
+        this.options.newHandle(address),
+      ]),
+    );
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const withProfile = this.profileWrite(profile);
-      const compare: Compare[] = [{ key, is: 'absent' }, ...held, ...withProfile.compare];
+      const compare: Compare[] = [
+        { key, is: 'absent' },
+        ...[...held].map(([handle, is]): Compare => ({ key: handle, is: 'value', value: is })),
+        ...withProfile.compare,
+      ];
       const result = await this.store.transact({
         compare,
-        then: [{ put: key, value }, ...withProfile.then],
+        // Handles are written again as they are: who would free what he saw unused sees another revision.
+        then: [
+          { put: key, value },
+          ...[...held].map(([put, is]) => ({ put, value: is })),
+          ...withProfile.then,
+        ],
         otherwise: compare.map(item => item.key),
       });
       if (result.succeeded) {
@@ -98,11 +113,14 @@ export class Endpoints {
         throw new ConflictError(
           `endpoint ${endpoint.endpointId} exists with other addresses: remove the container and try again`,
         );
-      for (const { key: handle } of held)
-        if (!result.found.get(handle))
+      for (const handle of held.keys()) {
+        const is = result.found.get(handle)?.value;
+        if (is === undefined)
           throw new ConflictError(
             `address ${endpoint.addresses.join(', ')} was released before the container could start with it: try again`,
           );
+        held.set(handle, is);
+      }
       this.noteProfile(profile, result.found.get(resourceKey('profiles', profile ?? '')) !== undefined);
     }
     throw new ConflictError('the profile of the network is being changed by too many at once: try again');

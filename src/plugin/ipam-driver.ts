@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { SaidGone } from './said-gone.js';
-import { NoAddressError, reason, RequestError } from '../errors.js';
+import { AddressInUseError, NoAddressError, reason, RequestError } from '../errors.js';
 import type { Allocator } from '../ipam/allocator.js';
 import { allocationMetadata } from '../ipam/block.js';
 import { formatAddress, formatCidr, parseAddress } from '../ipam/cidr.js';
@@ -9,11 +9,10 @@ import { describePool } from '../ipam/facts.js';
 import type { IpamFacts } from '../ipam/facts.js';
 import type { PoolLifecycle } from '../ipam/pool-lifecycle.js';
 import { isDisappearing } from '../model/ip-pool.js';
-import type { IpPool } from '../model/ip-pool.js';
 import type { JsonObject } from '../model/json.js';
 import type { NetworkCreations } from './creations.js';
 import { mac, requiredText, text, texts } from './fields.js';
-import { endpointHandle } from './handles.js';
+import { endpointHandle } from '../ipam/handles.js';
 import { admits, formatPoolId, parsePoolId } from './pool-id.js';
 import type { PoolChoice } from './pool-id.js';
 import { choosePools, poolsOf, shownPool } from './pool-choice.js';
@@ -31,12 +30,14 @@ export interface IpamDriverParts {
   readonly creations: NetworkCreations;
   /** Makes the default pools if there are none. */
   ensureDefaultPools(): Promise<void>;
-  /** True where a network refers to the pool, as the datastore says now. */
-  isNeeded(pool: IpPool): Promise<boolean>;
   /** True where a network of this host has the subnet. */
   hasNetwork(subnet: Cidr): boolean;
   /** True where an endpoint of this node has the address. */
   hasEndpoint(address: string): boolean;
+  /** True where the address is the only one of an endpoint whose interface a container uses. */
+  isInUse(address: string): Promise<boolean>;
+  /** True where a container of this host uses the address, whatever the datastore says. */
+  hasContainer(address: string): Promise<boolean>;
   /** An address is about to be released: nothing of this node may go on using it. */
   addressGone(address: string): Promise<void>;
   /** Where else the network that begins with this subnet takes addresses from when it is full. */
@@ -58,8 +59,7 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
   /** Gives back what the creation of a network had got before it failed. */
   const giveUp = async (subnet: Cidr, reserved: readonly Address[]): Promise<void> => {
     for (const address of reserved) await allocator.release(address);
-    const pool = facts.poolAround(subnet);
-    if (pool?.isOurs) await pools.removeIfUnused(pool.name, found => parts.isNeeded(found));
+    await pools.removeAround(subnet);
   };
   /** Keeps an address back for a network that is being created. Where that cannot be, the creation has failed. */
   const keepBack = async (wanted: string, type: string, choice: PoolChoice): Promise<Address> => {
@@ -129,6 +129,8 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       const wanted = text(body, 'Address');
       const around = choice.subnet && facts.poolAround(choice.subnet);
       if (around && isDisappearing(around)) await pools.putBack(around);
+      // It went with another network that had the subnet; nothing records networks of other drivers.
+      if (choice.subnet && !around) await pools.poolFor(choice.subnet);
       const isGateway = options[LABEL.requestType] === LABEL.gateway;
       if (isGateway && wanted === '') return { Address: dummyGateway(choice.family), Data: {} };
       const hardware = mac(options[LABEL.macAddress] ?? '', 'the MAC address');
@@ -145,12 +147,16 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       try {
         const address =
           wanted === '' ? await anyAddress(choice, holder, parts) : wantedAddress(wanted, choice, facts);
+        if (wanted !== '' && (await parts.hasContainer(formatAddress(address))))
+          throw new AddressInUseError(`address ${wanted} is used by a container of this host`);
         if (wanted !== '') await allocator.assignAddress(address, holder);
-        unjoined.given(hardware, address);
+        // The last that is asked for: dockerd has all it wants.
+        if (address.family === 6) unjoined.forget(hardware);
+        else unjoined.given(hardware, address);
         parts.saidGone.delete(formatAddress(address));
         return answer(address);
       } catch (error) {
-        await giveBackOther(hardware).catch(later);
+        if (choice.family === 6) await giveBackOther(hardware).catch(later);
         throw error;
       }
     },
@@ -163,6 +169,9 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       if (isDummy(address)) return {};
       creations.released(address);
       const shown = formatAddress(address);
+      // dockerd takes the interface away first. Where there is one, the address has come to another container meanwhile
+      // (an etcd that was put back may give it twice); if not, the reconciler sees it.
+      if (await parts.isInUse(shown)) return {};
       await parts.saidGone.during(shown, async () => {
         await parts.addressGone(shown);
         await allocator.release(address);

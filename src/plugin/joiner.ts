@@ -62,12 +62,39 @@ export class Joiner {
     if (siblings.length > 0)
       await dataplane.repair(siblings.map(other => this.wiringOf(other, mtu, other.sandbox?.place ?? 1)));
     this.recordLater(endpoint.endpointId, { key: sandbox, place });
+    return this.response(endpoint, network, place);
+  }
+
+  private response(endpoint: WorkloadEndpoint, network: NetworkRecord, place: number): JoinResponse {
     const wanted = place > 1 || network.internal ? this.rangesOf(network, endpoint) : [];
     return joinResponse(endpoint, {
       prefix: this.parts.interfacePrefix,
       place,
       routes: this.sandboxes.claimRoutes(endpoint.endpointId, wanted),
       internal: network.internal,
+    });
+  }
+
+  /** Wires an endpoint anew whose interface the kernel lost while its container runs. Throws HostError. */
+  async rewire(endpoint: WorkloadEndpoint, network: NetworkRecord): Promise<void> {
+    if (!endpoint.sandbox) return;
+    const { key: sandbox, place } = endpoint.sandbox;
+    const { Gateway, GatewayIPv6, StaticRoutes } = this.response(endpoint, network, place);
+    const defaults = [
+      ...(Gateway === undefined ? [] : [{ destination: '0.0.0.0/0', nextHop: Gateway }]),
+      ...(GatewayIPv6 === undefined ? [] : [{ destination: '::/0', nextHop: GatewayIPv6 }]),
+    ];
+    const mtu = networkMtu(network) ?? (await this.defaultMtu());
+    await this.parts.dataplane.rewire(this.wiringOf(endpoint, mtu, place), {
+      sandbox,
+      // dockerd counts them as they come.
+      interfaceName: `${this.parts.interfacePrefix}${place - 1}`,
+      routes: [
+        ...StaticRoutes.map(({ Destination: destination, NextHop: nextHop }) =>
+          nextHop === '' ? { destination } : { destination, nextHop },
+        ),
+        ...defaults,
+      ],
     });
   }
 

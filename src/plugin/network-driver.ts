@@ -72,6 +72,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
         options,
         rest: {},
       });
+      networks.served.add(networkId);
       for (const subnet of subnets) parts.creations.created(subnet, reservedOf(data));
       parts.requests.settled(ranges.filter(range => !subnets.includes(range)).map(({ family }) => family));
       return {};
@@ -80,6 +81,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
     /** Two round trips, more where a pool goes with it. Missing is fine. */
     'NetworkDriver.DeleteNetwork': async body => {
       const networkId = id(body, 'NetworkID');
+      networks.served.delete(networkId);
       await parts.saidGone.during(networkId, () => networks.remove(networkId));
       return {};
     },
@@ -169,7 +171,10 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
 async function knownNetwork(networks: Networks, body: JsonObject): Promise<NetworkRecord> {
   const networkId = id(body, 'NetworkID');
   const network = await networks.get(networkId);
-  if (network) return network;
+  if (network) {
+    networks.served.add(networkId);
+    return network;
+  }
   throw new RequestError(
     `network ${networkId} is not known to Calico: remove it with docker network rm and create it again`,
   );

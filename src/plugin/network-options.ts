@@ -1,5 +1,5 @@
 import { RequestError } from '../errors.js';
-import { isObject } from '../model/json.js';
+import { isObject, textOr } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import { flag } from './fields.js';
 import type { DocumentedOption } from './ipam-options.js';
@@ -57,6 +57,7 @@ export function networkOptions(options: JsonObject): NetworkOptions {
     const option = NETWORK_OPTIONS.find(candidate => candidate.name === name || candidate.alias === name);
     if (!option && DOCKERS_OWN.test(name)) continue;
     if (!option) throw new RequestError(unknownOption(name));
+    if (typeof value === 'object') throw new RequestError(`-o ${name} must be text`);
     const problem = option.check(String(value), ipv6);
     if (problem !== undefined) throw new RequestError(`-o ${name}=${String(value)}: ${problem}`);
     known[option.name] = String(value);
@@ -76,6 +77,6 @@ function unknownOption(name: string): string {
  */
 export function checkAddressSpaces(data: readonly JsonObject[]): void {
   for (const { AddressSpace: space } of data)
-    if (!isOurAddressSpace(String(space)))
+    if (!isOurAddressSpace(textOr(space)))
       throw new RequestError("the calico driver needs Calico's addresses: add --ipam-driver calico-ipam");
 }

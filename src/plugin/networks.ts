@@ -3,11 +3,10 @@ import { networkKey, NETWORKS_PREFIX, resourceKey } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
 import type { Compare, Entry, Store } from '../datastore/store.js';
 import { ConflictError, reason, RequestError } from '../errors.js';
-import { covers, formatCidr, parseCidr } from '../ipam/cidr.js';
+import { formatCidr, parseCidr } from '../ipam/cidr.js';
 import type { Cidr, Family } from '../ipam/cidr.js';
 import type { IpamFacts } from '../ipam/facts.js';
 import type { PoolLifecycle } from '../ipam/pool-lifecycle.js';
-import type { IpPool } from '../model/ip-pool.js';
 import { formatNetworkRecord, parseNetworkRecord } from '../model/network-record.js';
 import type { NetworkRecord } from '../model/network-record.js';
 
@@ -27,6 +26,9 @@ export class Networks {
   ) {
     this.mirror = new Mirror(store, NETWORKS_PREFIX, (_key, text) => parseNetworkRecord(text), log);
   }
+
+  /** Networks that this dockerd has used or made since it is up: it must have them. */
+  readonly served = new Set<string>();
 
   get ready(): Promise<void> {
     return this.mirror.ready;
@@ -73,9 +75,20 @@ export class Networks {
 
   /**
    * Records a network. Its pools are compared in the same transaction: one that goes at this moment with the network
-   * that used it before is made again first. One round trip in the common case.
+   * that used it before is made again first. A network that is refused leaves no pool behind. One round trip in the
+   * common case.
    */
   async create(record: NetworkRecord): Promise<void> {
+    const missing = subnetsOf(record).filter(subnet => !this.facts.poolAround(subnet));
+    try {
+      await this.write(record);
+    } catch (error) {
+      if (error instanceof RequestError) for (const subnet of missing) await this.pools.removeAround(subnet);
+      throw error;
+    }
+  }
+
+  private async write(record: NetworkRecord): Promise<void> {
     const key = networkKey(record.id);
     const value = formatNetworkRecord(record);
     this.checkShape(record);
@@ -101,14 +114,24 @@ export class Networks {
         return;
       }
       const existing = result.found.get(key);
-      if (existing) {
-        // The same CreateNetwork again; dockerd's ids are random, so it is the same network.
-        this.mirror.observe(existing);
-        return;
-      }
+      if (existing) this.mirror.observe(existing);
+      const known = existing && parseNetworkRecord(existing.value);
+      // The same CreateNetwork again; dockerd's ids are random, so it is the same network.
+      if (existing && (this.isGlobal || known?.node === record.node)) return;
+      // Recorded under a name that this host had before.
+      if (existing && known) return this.moveHere(existing, known, record.node);
       this.facts.observe(result.found, result.revision);
     }
     throw new ConflictError('the IPPools of the network are being changed by too many at once: try again');
+  }
+
+  private async moveHere(entry: Entry, record: NetworkRecord, node: string): Promise<void> {
+    const value = formatNetworkRecord({ ...record, node });
+    const { key, revision } = entry;
+    const compare: Compare[] = [{ key, is: 'revision', revision }];
+    const result = await this.store.transact({ compare, then: [{ put: key, value }] });
+    if (!result.succeeded) throw new ConflictError('the network is being changed by another host: try again');
+    this.mirror.observe({ key, value, revision: result.revision });
   }
 
   /** True where a network of this host has the subnet. */
@@ -168,19 +191,7 @@ export class Networks {
     const key = networkKey(id);
     const result = await this.store.transact({ compare: [{ key, is: 'present' }], then: [{ delete: key }] });
     if (result.succeeded) this.mirror.observeDeleted(key, result.revision);
-    for (const subnet of record ? subnetsOf(record) : []) {
-      const pool = this.facts.poolAround(subnet);
-      if (pool?.isOurs) await this.pools.removeIfUnused(pool.name, found => this.isNeeded(found));
-    }
-  }
-
-  /** True where a network of any host takes addresses from the pool. One round trip: the mirror may lag. */
-  async isNeeded(pool: IpPool): Promise<boolean> {
-    const { entries } = await this.store.list(NETWORKS_PREFIX);
-    return entries.some(({ value }) => {
-      const record = parseNetworkRecord(value);
-      return record !== undefined && subnetsOf(record).some(subnet => covers(pool.cidr, subnet));
-    });
+    for (const subnet of record ? subnetsOf(record) : []) await this.pools.removeAround(subnet);
   }
 
   /** Adds Docker's name to the record, where there is one. Called in the background: failures are logged. */

@@ -21,11 +21,14 @@ export async function choosePools(request: PoolRequest, parts: PoolChoiceParts):
   const { family, subnet, range, options } = request;
   const named = options.pools && namedPools(options.pools, family, parts.facts);
   if (subnet) {
-    const pool = await parts.pools.poolFor(subnet, options);
-    if (named && !named.includes(pool.name))
+    const known = parts.facts.poolAround(subnet);
+    if (named && !(known && named.includes(known.name))) {
+      const where = known ? `lies in ${describePool(known)}` : 'lies in no IPPool';
       throw new RequestError(
-        `--subnet ${formatCidr(subnet)} lies in ${describePool(pool)}, which --ipam-opt ippools does not name`,
+        `--subnet ${formatCidr(subnet)} ${where}: --ipam-opt ippools has to name the pool around it`,
       );
+    }
+    await parts.pools.poolFor(subnet, options);
     return { family, subnet, ...(range ? { range } : {}) };
   }
   if (named) return { family, pools: named };

@@ -2,6 +2,7 @@ import { RequestError } from '../errors.js';
 import type { PublishedPort } from '../host/dataplane.js';
 import type { PortRequest } from '../host/port-reservations.js';
 import { parseAddress } from '../ipam/cidr.js';
+import { formatJson, numberOrZero } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import { objects, text } from './fields.js';
 
@@ -16,8 +17,8 @@ const PROTOCOLS: Readonly<Record<number, PublishedPort['protocol']>> = { 6: 'tcp
  */
 export function portRequests(options: JsonObject, addresses: readonly string[]): PortRequest[] {
   return objects(options, PORT_MAP).flatMap(mapping => {
-    const protocol = PROTOCOLS[Number(mapping.Proto)];
-    if (!protocol) throw new RequestError(`-p: protocol ${String(mapping.Proto)} cannot be published`);
+    const protocol = PROTOCOLS[numberOrZero(mapping.Proto)];
+    if (!protocol) throw new RequestError(`-p: protocol ${formatJson(mapping.Proto)} cannot be published`);
     const port = portNumber(mapping.Port, 'Port');
     const hostPort = portNumber(mapping.HostPort ?? 0, 'HostPort');
     const hostPortEnd = portNumber(mapping.HostPortEnd ?? 0, 'HostPortEnd') || hostPort;
@@ -35,6 +36,6 @@ export function portRequests(options: JsonObject, addresses: readonly string[]):
 
 function portNumber(value: unknown, field: string): number {
   if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > 65_535)
-    throw new RequestError(`-p: ${field} ${String(value)} is no port number`);
+    throw new RequestError(`-p: ${field} ${formatJson(value)} is no port number`);
   return Number(value);
 }

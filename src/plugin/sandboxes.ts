@@ -23,7 +23,9 @@ export class Sandboxes {
   /** An endpoint that a daemon before us placed. */
   restore(sandbox: string, endpointId: string, place: number): void {
     const members = this.members.get(sandbox) ?? new Map<string, Member>();
-    this.members.set(sandbox, members.set(endpointId, { place, routes: new Set() }));
+    // What is known of it already is more: the routes it has.
+    if (!members.has(endpointId)) members.set(endpointId, { place, routes: new Set() });
+    this.members.set(sandbox, members);
   }
 
   leave(endpointId: string): void {

@@ -1,7 +1,7 @@
 import type { Address } from '../ipam/cidr.js';
 
 /** Milliseconds between RequestAddress and CreateEndpoint of one container, at most. */
-const LONGEST = 30_000;
+const LONGEST = 10_000;
 
 /** Addresses that interfaces were given a moment ago, by MAC: what dockerd asks next for the same one belongs to it. */
 export class UnjoinedAddresses {
@@ -18,6 +18,11 @@ export class UnjoinedAddresses {
     // Deleted first, so that the map stays in order of time.
     this.recent.delete(mac);
     this.recent.set(mac, { addresses, at: this.now() });
+  }
+
+  /** What it was given is used. */
+  forget(mac: string): void {
+    this.recent.delete(mac);
   }
 
   of(mac: string): Address[] {

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -17,6 +17,11 @@ export async function removeCgroups(bed: string, others: readonly string[] = [])
   }
 }
 
+/** Removes what a host that crashed left, as a power cut does. Its paused containers, killed long since, end only now. */
+export async function removeCgroupsOf(parent: string): Promise<void> {
+  for (const root of cgroupRoots()) await removeTree(join(root, parent));
+}
+
 /** One per v1 hierarchy, and the unified one. */
 function cgroupRoots(): string[] {
   if (!existsSync(ROOT)) return [];
@@ -27,6 +32,7 @@ function cgroupRoots(): string[] {
 /** Bottom up; what was killed just now may keep its cgroup busy for a moment. */
 async function removeTree(folder: string): Promise<void> {
   if (!existsSync(folder)) return;
+  thaw(folder);
   for (const entry of readdirSync(folder, { withFileTypes: true }))
     if (entry.isDirectory()) await removeTree(join(folder, entry.name));
   for (let attempt = 0; attempt < 50; attempt++) {
@@ -38,4 +44,10 @@ async function removeTree(folder: string): Promise<void> {
       await sleep(20);
     }
   }
+}
+
+/** A process in a frozen cgroup of v1 does not even die of SIGKILL. */
+function thaw(folder: string): void {
+  const state = join(folder, 'freezer.state');
+  if (existsSync(state)) writeFileSync(state, 'THAWED');
 }

@@ -5,7 +5,7 @@ import { answers } from '../../src/setup/answers.mjs';
 import { IMPORT_ARGUMENTS } from '../../src/setup/image.mjs';
 import { environment } from '../../src/setup/command.mjs';
 import type { Plug } from './addresses.js';
-
+import { removeCgroupsOf } from './cgroups.js';
 import { mountDisk } from './disk.js';
 import type { Fabric } from './fabric.js';
 import { imageTar } from './image.js';
@@ -67,6 +67,7 @@ export class Host {
   /** Pulls the plug: everything in it is killed at once. Fine when it is down. */
   async crash(): Promise<void> {
     await this.running?.end();
+    await removeCgroupsOf(this.parts.cgroupParent);
     this.running = undefined;
     this.dockerEngine = undefined;
     this.daemon = undefined;

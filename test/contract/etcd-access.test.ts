@@ -45,10 +45,15 @@ test('an expired login is renewed, for calls and for watches', async () => {
   const seen = new Recorder();
   await store.watch('/w/', seen).ready;
   await put(store, '/w/1', 'a');
+  const lease = await store.lease(30);
   await pause(2_500); // tokens live for a second; expired ones are swept every second
+  const renewed = Date.now();
   await put(store, '/w/2', 'b');
+  expect(Date.now() - renewed).toBeLessThan(2_000);
   expect(await store.get('/w/2')).toMatchObject({ value: 'b' });
   await eventually(() => expect(seen.lines.join(' ')).toContain('/w/2'));
+  await pause(2_500);
+  expect(await lease.keepAlive()).toBe(true);
   // A restart forgets all tokens.
   await etcd.kill();
   etcd.launch();

@@ -82,6 +82,24 @@ export class EtcdProcess {
     await gone;
   }
 
+  /** Writes a snapshot of what there is now; its file, for {@link restore}. */
+  snapshot(): string {
+    const file = join(this.directory, 'snapshot.db');
+    this.control('snapshot', 'save', file);
+    return file;
+  }
+
+  /** Kills it and replaces its data by a snapshot, as an operator does. `token`: another makes it another cluster. */
+  async restore(file: string, token = 'etcd-cluster'): Promise<void> {
+    await this.kill();
+    const data = join(this.directory, 'data');
+    rmSync(data, { recursive: true, force: true });
+    const peer = `http://127.0.0.1:${this.peerPort}`;
+    // prettier-ignore
+    this.control('snapshot', 'restore', file, '--data-dir', data, '--name', this.name, '--initial-cluster-token', token,
+      '--initial-cluster', `${this.name}=${peer}`, '--initial-advertise-peer-urls', peer);
+  }
+
   async remove(): Promise<void> {
     await this.kill();
     rmSync(this.directory, { recursive: true, force: true });
@@ -95,6 +113,50 @@ export class EtcdProcess {
     });
     if (run.status !== 0) throw new Error(`etcdctl ${words.join(' ')}: ${run.stderr}${run.stdout}`);
     return run.stdout;
+  }
+}
+
+/** A running cluster of three, as an operator has it. */
+export class EtcdCluster {
+  private constructor(readonly members: readonly EtcdProcess[]) {}
+
+  static async start(): Promise<EtcdCluster> {
+    demandEtcd();
+    const ports = await freePorts(6);
+    const cluster = new EtcdCluster(
+      [0, 1, 2].map(i => new EtcdProcess(ports[i] ?? 0, ports[i + 3] ?? 0, 'http', [], `m${i}`)),
+    );
+    for (const member of cluster.members) cluster.launch(member);
+    await healthy({ endpoints: cluster.endpoints });
+    return cluster;
+  }
+
+  get endpoints(): string[] {
+    return this.members.map(member => member.endpoint);
+  }
+
+  /** Starts a member, or starts it again on its data. */
+  launch(member: EtcdProcess): void {
+    member.launch(this.members.map(({ name, peerPort }) => `${name}=http://127.0.0.1:${peerPort}`).join(','));
+  }
+
+  /** The leader and the others; all members must answer. */
+  async roles(): Promise<{ leader: EtcdProcess; followers: EtcdProcess[] }> {
+    return eventually(() => {
+      const isLeader = (member: EtcdProcess): boolean => {
+        // Ids are larger than JavaScript's numbers: compared as text.
+        const status = member.control('endpoint', 'status', '-w', 'json');
+        const id = /"member_id":(\d+)/.exec(status)?.[1];
+        return id !== undefined && /"leader":(\d+)/.exec(status)?.[1] === id;
+      };
+      const leader = this.members.find(isLeader);
+      if (!leader) throw new Error('the cluster has no leader');
+      return { leader, followers: this.members.filter(member => member !== leader) };
+    });
+  }
+
+  async remove(): Promise<void> {
+    for (const member of this.members) await member.remove();
   }
 }
 

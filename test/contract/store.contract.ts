@@ -146,6 +146,25 @@ export function storeContract(create: () => Promise<{ store: Store; remove(): Pr
     expect((await store.list('/t/')).entries.map(entry => entry.key)).toEqual(['/t/kept', '/t/new']);
   });
 
+  test('a lease takes its keys with it, and knows when it is over', async () => {
+    const lease = await store.lease(30);
+    const other = await store.lease(30);
+    const write = (key: string, id: string) =>
+      store.transact({ compare: [], then: [{ put: key, value: 'v', lease: id }] });
+    for (const key of ['/lease/1', '/lease/2', '/lease/3']) await write(key, lease.id);
+    await put(store, '/lease/2', 'to stay');
+    await write('/lease/3', other.id);
+    expect(await lease.keepAlive()).toBe(true);
+    await lease.revoke();
+    expect((await store.list('/lease/')).entries.map(entry => entry.key)).toEqual(['/lease/2', '/lease/3']);
+    expect(await lease.keepAlive()).toBe(false);
+    await lease.revoke();
+    await expect(write('/lease/4', lease.id)).rejects.toThrow(/lease has expired/);
+    expect(await store.get('/lease/4')).toBeUndefined();
+    expect(await other.keepAlive()).toBe(true);
+    await other.revoke();
+  });
+
   test('a watch begins with all there is and goes on in the order of revisions', async () => {
     await put(store, '/w/1', 'a');
     const seen = new Recorder();

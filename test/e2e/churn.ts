@@ -42,10 +42,17 @@ function withResolvers() {
   return { promise, resolve, reject };
 }
 
-/** Creates and starts a container by the API. `more`: of its HostConfig. */
-export async function start(host: Host, name: string, network: string, more: object = {}): Promise<void> {
+/** Creates and starts a container by the API. `more`: of its HostConfig; `networking`: its NetworkingConfig. */
+export async function start(
+  host: Host,
+  name: string,
+  network: string,
+  more: object = {},
+  networking: object = {},
+): Promise<void> {
   const HostConfig = { NetworkMode: network, ...more };
-  const body = { Image: 'busybox', Cmd: ['sleep', '1d'], StopSignal: 'KILL', HostConfig };
+  const sleeping = { Image: 'busybox', Cmd: ['sleep', '1d'], StopSignal: 'KILL' };
+  const body = { ...sleeping, HostConfig, NetworkingConfig: networking };
   await api(host, 'POST', `/containers/create?name=${name}`, body);
   await api(host, 'POST', `/containers/${name}/start`);
 }

@@ -4,6 +4,7 @@ import { startEtcd } from '../bed/etcd.js';
 import type { HostEtcd } from '../bed/etcd.js';
 import type { Host } from '../bed/host.js';
 import { poll } from '../bed/poll.js';
+import { expectAgreement } from './agreement.js';
 import { CALICO, container, expectCleanHost, ping, untilDefaultPools } from './calico-host.js';
 import { dump, handles, keys } from './datastore.js';
 
@@ -83,6 +84,49 @@ describe('an etcd that goes away and comes back', () => {
     );
     await host.docker('network', 'rm', 'net24');
     await expectCleanHost(host);
+  });
+
+  it('gives back what was removed while etcd was down', async () => {
+    await host.docker('network', 'create', ...CALICO, '--subnet=192.0.2.0/24', 'short');
+    await container(host, 'gone', 'short');
+    await container(host, 'stays', 'short');
+    await etcd.process.stop('SIGKILL');
+    await host.docker('rm', '-f', 'gone');
+    etcd = await startEtcd(host);
+    // The grace time is the default, a minute: what Docker said is gone does not wait for it.
+    const took = await expectAgreement(host, { within: 15_000, endpoint: etcd.endpoint });
+    console.log(`what was removed while etcd was down is gone ${took} ms after it is back`);
+    expect(await handles(host, etcd.endpoint)).toHaveLength(1);
+    expect(await keys(host, '/workloadendpoints/', etcd.endpoint)).toHaveLength(1);
+    await host.docker('rm', '-f', 'stays');
+    await host.docker('network', 'rm', 'short');
+    expect(await handles(host, etcd.endpoint)).toEqual([]);
+  });
+
+  it('lets a network go that was removed while etcd was down', async () => {
+    await host.docker(
+      'network',
+      'create',
+      ...CALICO,
+      '--subnet=192.0.2.0/24',
+      '--gateway=192.0.2.1',
+      'short',
+    );
+    await host.docker('run', '--rm', '--net', 'short', 'busybox', 'true');
+    await etcd.process.stop('SIGKILL');
+    const { code, stderr } = await host.run(['docker', 'network', 'rm', 'short'], { check: false });
+    const listed = await host.docker('network', 'ls', '--format', '{{.Name}}');
+    console.log(
+      `docker network rm without etcd: status ${code} ${stderr.trim()}, listed: ${listed.includes('short')}`,
+    );
+    expect(listed).not.toContain('short');
+    etcd = await startEtcd(host);
+    const took = await expectAgreement(host, { within: 15_000, endpoint: etcd.endpoint });
+    console.log(`a network removed while etcd was down is gone ${took} ms after it is back`);
+    const left = async () => await keys(host, '192-0-2', etcd.endpoint);
+    await poll('end of the pool and its blocks', 5_000, async () => (await left()).length === 0);
+    expect(await keys(host, '/libnetwork/v1/networks/', etcd.endpoint)).toEqual([]);
+    expect(await handles(host, etcd.endpoint)).toEqual([]);
   });
 
   it('starts without etcd, and works as soon as it comes', async () => {

@@ -4,8 +4,8 @@ import type { Host } from '../bed/host.js';
 /** Where the daemon's own etcd serves by default. */
 export const EMBEDDED = 'http://127.0.0.1:23790';
 
-/** Says who made a pool last, and grows with every one: no two dumps agree on it. */
-const VOLATILE = '/calico/libnetwork/v1/pool-creation';
+/** Who made a pool last, and since when which daemon lives on which host: no two dumps agree on them. */
+const VOLATILE = /^\/calico\/libnetwork\/v1\/(pool-creation$|alive\/|hosts\/)/;
 
 /** Everything in an etcd, by key; `host` is where etcdctl runs. */
 export async function dump(
@@ -30,7 +30,7 @@ export async function dump(
   const pairs = entries.flatMap(entry => {
     if (!isObject(entry)) return [];
     const key = decode(entry['key']);
-    return key === VOLATILE ? [] : [[key, decode(entry['value'])] as const];
+    return VOLATILE.test(key) ? [] : [[key, decode(entry['value'])] as const];
   });
   return Object.fromEntries(pairs);
 }

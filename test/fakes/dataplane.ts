@@ -22,6 +22,10 @@ export class FakeDataplane implements Dataplane {
     if (failure) throw failure;
     this.attached.set(wiring.hostInterface, wiring);
   }
+  async rewire(wiring: EndpointWiring): Promise<void> {
+    await this.attach(wiring);
+    this.inUse.add(wiring.hostInterface);
+  }
   async detach(hostInterface: string): Promise<void> {
     this.attached.delete(hostInterface);
   }
@@ -34,6 +38,9 @@ export class FakeDataplane implements Dataplane {
   async dockerStarted(): Promise<void> {}
   async hostInterfaces(): Promise<readonly HostInterface[]> {
     return [...this.attached.keys()].map(name => ({ name, isInUse: this.inUse.has(name) }));
+  }
+  routedTo(address: string): string | undefined {
+    return [...this.attached.values()].find(({ addresses }) => addresses.includes(address))?.hostInterface;
   }
   async defaultMtu(): Promise<number> {
     return 1500;

@@ -8,6 +8,8 @@ import type { JsonObject } from '../../src/model/json.js';
 /** A network as a test wants Docker to have it. */
 export interface FakeNetwork {
   readonly name: string;
+  /** `calico` where not given. */
+  readonly driver?: string;
   readonly ipam?: readonly {
     readonly Subnet: string;
     readonly Gateway?: string;
@@ -124,12 +126,15 @@ export class FakeDocker {
   }
 }
 
-function describe(id: string, { name, ipam = [], options = {}, more = {} }: FakeNetwork): object {
+function describe(
+  id: string,
+  { name, driver = 'calico', ipam = [], options = {}, more = {} }: FakeNetwork,
+): object {
   return {
     Id: id,
     Name: name,
     Scope: 'local',
-    Driver: 'calico',
+    Driver: driver,
     Internal: false,
     IPAM: { Driver: 'calico-ipam', Config: ipam },
     Options: options,

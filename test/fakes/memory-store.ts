@@ -2,6 +2,7 @@ import { DatastoreError } from '../../src/errors.js';
 import type {
   Compare,
   Entry,
+  Lease,
   Listing,
   Store,
   Transaction,
@@ -9,26 +10,46 @@ import type {
   Watch,
   Watcher,
 } from '../../src/datastore/store.js';
+import { etcdRevisionOf, isNewer, revisionIn } from '../../src/datastore/revision.js';
 import { MemoryWatch } from './memory-watch.js';
 
-type Method = 'get' | 'list' | 'transact' | 'ping';
+type Method = 'get' | 'list' | 'transact' | 'ping' | 'lease' | 'keepAlive';
+
+/** The content of a {@link MemoryStore} at one moment. */
+export interface Snapshot {
+  readonly entries: ReadonlyMap<string, Entry>;
+  readonly revision: bigint;
+}
 
 /**
  * The datastore port in a Map, for unit tests. Passes the same contract tests as the one on etcd, and lets a test
  * decide when things go wrong.
  */
 export class MemoryStore implements Store {
-  readonly #entries = new Map<string, Entry>();
-  /** Every change so far, for reads of the past. */
-  readonly #history: { revision: bigint; key: string; entry: Entry | undefined }[] = [];
+  #entries = new Map<string, Entry>();
+  /** Every change of this era so far, for reads of the past. */
+  readonly #history: { revision: string; key: string; entry: Entry | undefined }[] = [];
   readonly #watches = new Set<MemoryWatch>();
   readonly #failures: { method: Method; error: Error }[] = [];
+  /** The keys of each lease. */
+  readonly #leases = new Map<string, Set<string>>();
+  #lastLease = 0;
+  readonly #rewound = new Set<() => void>();
   #revision = 1n;
+  /** How often it was put back to an earlier state. */
+  #era = 0;
   #before: ((transaction: Transaction) => void | Promise<void>) | undefined;
   #between: (() => void | Promise<void>) | undefined;
   #closed = false;
   /** Calls of each kind so far, for tests that count round trips. */
-  readonly calls: Record<Method, number> = { get: 0, list: 0, transact: 0, ping: 0 };
+  readonly calls: Record<Method, number> = {
+    get: 0,
+    list: 0,
+    transact: 0,
+    ping: 0,
+    lease: 0,
+    keepAlive: 0,
+  };
 
   /** The next call of this kind fails and has no effect. */
   failNext(method: Method, error: Error = new DatastoreError('etcd cannot be reached (injected)')): void {
@@ -56,6 +77,60 @@ export class MemoryStore implements Store {
     const interrupted = [...this.#watches];
     for (const watch of interrupted) watch.interrupt();
     return { again: () => interrupted.forEach(watch => watch.snapshot(this.#listing(watch.prefix))) };
+  }
+
+  /** All leases are over: their keys go. */
+  expireLeases(): void {
+    for (const id of [...this.#leases.keys()]) this.#endLease(id);
+  }
+
+  async lease(): Promise<Lease> {
+    await this.#called('lease');
+    const id = String((this.#lastLease += 1));
+    this.#leases.set(id, new Set());
+    return {
+      id,
+      keepAlive: async () => {
+        await this.#called('keepAlive');
+        return this.#leases.has(id);
+      },
+      revoke: async () => this.#endLease(id),
+    };
+  }
+
+  #endLease(id: string): void {
+    const then = [...(this.#leases.get(id) ?? [])].map(key => ({ delete: key }));
+    this.#leases.delete(id);
+    this.#apply({ compare: [], then }, false);
+  }
+
+  /** What {@link restore} puts back. */
+  save(): Snapshot {
+    return { entries: new Map(this.#entries), revision: this.#revision };
+  }
+
+  /**
+   * What a restore of etcd from a snapshot does to those who use it: content and etcd's revision are as they were, all
+   * watches break and begin again. As in `revision.ts`, the port's revisions are of a new era.
+   */
+  restore({ entries, revision }: Snapshot): void {
+    const { again } = this.interruptWatches();
+    this.#era += 1;
+    this.#revision = revision;
+    this.#entries = new Map(
+      [...entries].map(([key, entry]) => {
+        return [key, { ...entry, revision: revisionIn(this.#era, etcdRevisionOf(entry.revision)) }];
+      }),
+    );
+    this.#history.length = 0;
+    for (const [key, entry] of this.#entries) this.#history.push({ revision: entry.revision, key, entry });
+    for (const listener of this.#rewound) listener();
+    again();
+  }
+
+  onRewind(listener: () => void): () => void {
+    this.#rewound.add(listener);
+    return () => this.#rewound.delete(listener);
   }
 
   /** Everything, in byte order. */
@@ -129,13 +204,18 @@ export class MemoryStore implements Store {
   #apply(transaction: Transaction, doubtful: boolean): TransactionResult {
     if (!transaction.compare.every(compare => holds(compare, this.#entries.get(compare.key)))) {
       const found = new Map((transaction.otherwise ?? []).map(key => [key, this.#entries.get(key)]));
-      return { succeeded: false, found, revision: String(this.#revision), doubtful };
+      return { succeeded: false, found, revision: this.#now(), doubtful };
     }
-    const next = (this.#revision + 1n).toString();
+    for (const write of transaction.then)
+      if ('put' in write && write.lease !== undefined && !this.#leases.has(write.lease))
+        throw new DatastoreError('the lease has expired');
+    const next = revisionIn(this.#era, (this.#revision + 1n).toString());
     const events: ((watch: MemoryWatch) => void)[] = [];
     for (const write of transaction.then) {
       if ('put' in write) {
         const entry = { key: write.put, value: write.value, revision: next };
+        for (const keys of this.#leases.values()) keys.delete(write.put);
+        if (write.lease !== undefined) this.#leases.get(write.lease)?.add(write.put);
         this.#set(write.put, entry);
         events.push(watch => watch.put(entry));
       } else if (this.#entries.has(write.delete)) {
@@ -146,7 +226,7 @@ export class MemoryStore implements Store {
     // etcd counts a revision only for what changed something.
     if (events.length > 0) this.#revision++;
     for (const watch of this.#watches) for (const event of events) event(watch);
-    return { succeeded: true, revision: this.#revision.toString() };
+    return { succeeded: true, revision: this.#now() };
   }
 
   /** Whether all of a transaction's puts and deletes are still as it left them; false for mere deletes, as in etcd. */
@@ -160,26 +240,30 @@ export class MemoryStore implements Store {
   #set(key: string, entry: Entry | undefined): void {
     if (entry) this.#entries.set(key, entry);
     else this.#entries.delete(key);
-    this.#history.push({ revision: this.#revision + 1n, key, entry });
+    this.#history.push({ revision: revisionIn(this.#era, (this.#revision + 1n).toString()), key, entry });
   }
 
   /** The entries as they were at a revision. */
   #past(revision: string): Map<string, Entry> {
     const entries = new Map<string, Entry>();
     for (const change of this.#history) {
-      if (change.revision > BigInt(revision)) break;
+      if (isNewer(change.revision, revision)) break;
       if (change.entry) entries.set(change.key, change.entry);
       else entries.delete(change.key);
     }
     return entries;
   }
 
-  #listing(prefix: string, revision = String(this.#revision)): Listing {
-    const isNow = revision === String(this.#revision);
+  #listing(prefix: string, revision = this.#now()): Listing {
+    const isNow = revision === this.#now();
     const entries = [...(isNow ? this.#entries : this.#past(revision)).values()]
       .filter(entry => entry.key.startsWith(prefix))
       .sort((one, other) => Buffer.compare(Buffer.from(one.key), Buffer.from(other.key)));
     return { entries, revision };
+  }
+
+  #now(): string {
+    return revisionIn(this.#era, this.#revision.toString());
   }
 }
 

@@ -1,5 +1,6 @@
 import type {
   Entry,
+  Lease,
   Listing,
   Store,
   Transaction,
@@ -80,8 +81,14 @@ export class MortalStore implements Store {
   watch(prefix: string, watcher: Watcher): Watch {
     return this.store.watch(prefix, watcher);
   }
+  lease(seconds: number): Promise<Lease> {
+    return this.life.effect(() => this.store.lease(seconds));
+  }
   ping(): Promise<void> {
     return this.life.read(() => this.store.ping());
+  }
+  onRewind(listener: () => void): () => void {
+    return this.store.onRewind(listener);
   }
   async close(): Promise<void> {}
 }
@@ -95,6 +102,9 @@ export class MortalDataplane implements Dataplane {
 
   attach(wiring: EndpointWiring): Promise<void> {
     return this.life.effect(() => this.kernel.attach(wiring));
+  }
+  rewire(wiring: EndpointWiring): Promise<void> {
+    return this.life.effect(() => this.kernel.rewire(wiring));
   }
   detach(hostInterface: string): Promise<void> {
     return this.life.effect(() => this.kernel.detach(hostInterface));
@@ -110,6 +120,9 @@ export class MortalDataplane implements Dataplane {
   }
   hostInterfaces(): Promise<readonly HostInterface[]> {
     return this.life.read(() => this.kernel.hostInterfaces());
+  }
+  routedTo(address: string): string | undefined {
+    return this.kernel.routedTo(address);
   }
   defaultMtu(): Promise<number> {
     return this.life.read(() => this.kernel.defaultMtu());

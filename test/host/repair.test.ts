@@ -118,3 +118,30 @@ test('is quiet when nothing is wrong', async () => {
   await new Promise(resolve => setTimeout(resolve, 2500));
   expect(JSON.stringify(await host.call('logged'))).not.toMatch(/put right|cannot/);
 });
+
+test('an interface that the kernel lost is back in its container, with all it had', async () => {
+  await host.call('apply', STATE);
+  // Addresses to ask from.
+  await host.outside();
+  const wiring = endpoint(1, ['10.65.0.1', 'fd65::1']);
+  const container = await host.container(wiring);
+  await container.run('busybox sysctl -q -w net.ipv6.conf.default.disable_ipv6=1');
+  await host.run('ip link del cali1');
+  await host.call('rewire', wiring, {
+    sandbox: `/proc/${container.pid}/ns/net`,
+    interfaceName: 'cali0',
+    routes: [
+      { destination: '169.254.1.1/32' },
+      { destination: 'fe80::ecee:eeff:feee:eeee/128' },
+      { destination: '0.0.0.0/0', nextHop: '169.254.1.1' },
+      { destination: '::/0', nextHop: 'fe80::ecee:eeff:feee:eeee' },
+    ],
+  });
+  expect(await container.run('ip -o link show cali0')).toContain(wiring.mac);
+  expect(await container.run('ip route')).toBe(
+    'default via 169.254.1.1 dev cali0 \n169.254.1.1 dev cali0 scope link \n',
+  );
+  await until(() => host.reaches('fd65::1'));
+  expect(await host.reaches('10.65.0.1')).toBe(true);
+  expect(await host.call('hostInterfaces')).toEqual([{ name: 'cali1', isInUse: true }]);
+});

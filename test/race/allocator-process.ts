@@ -13,7 +13,7 @@ import { IpamFacts } from '../../src/ipam/facts.js';
 import { reservedFor, reservingNodes } from '../../src/ipam/reservation.js';
 import { createLogger } from '../../src/log.js';
 import { CALL_DEADLINE } from '../../src/plugin/app.js';
-import { endpointHandle } from '../../src/plugin/handles.js';
+import { endpointHandle } from '../../src/ipam/handles.js';
 import { allocations, ipamData } from './disagreements.js';
 import type { Allocation } from './disagreements.js';
 import { ENDPOINT, formatEvent } from './history.js';
@@ -72,7 +72,7 @@ class AllocatorProcess {
     this.file = openSync(options.log, 'a');
     this.store = createEtcdStore({ endpoints }, log);
     this.facts = new IpamFacts(this.store, node, log);
-    this.allocator = new Allocator(this.store, this.facts, false, log);
+    this.allocator = new Allocator(this.store, this.facts, { isGlobal: false, isRouted: () => false }, log);
     this.random = new Random(
       seed,
       [...node].reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 0),

@@ -15,7 +15,16 @@ if (!(Number.isInteger(operations) && operations > 0 && Number.isInteger(seed)))
   throw new Error('usage: npm run race -- --operations N --seed N');
 console.log(`race of 8 nodes, ${operations} operations, seed ${seed}`);
 const program = fileURLToPath(new URL('allocator-process.js', import.meta.url));
-const summary = await race({ operations, seed, program, say: text => console.log(text) });
+const interrupted = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+const summary = await race({
+  operations,
+  seed,
+  program,
+  signal: interrupted.signal,
+  say: text => console.log(text),
+});
 console.log(describe(summary));
 const wrong = complaints(summary);
 for (const text of wrong.slice(0, 50)) console.error(text);

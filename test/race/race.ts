@@ -26,6 +26,8 @@ export interface RaceOptions {
   readonly seconds?: number;
   /** The compiled `allocator-process.ts`. */
   readonly program: string;
+  /** Ends the race early, with an error, and takes its processes away. */
+  readonly signal?: AbortSignal;
   /** Is told how far the race has come, about every five seconds. */
   say?(text: string): void;
 }
@@ -199,6 +201,7 @@ class Race {
   }
 
   private demandAlive(): void {
+    this.options.signal?.throwIfAborted();
     const dead = this.nodes.find(({ ended }) => ended !== undefined);
     if (dead)
       throw new Error(

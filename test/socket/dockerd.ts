@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
+import type { Logger } from 'pino';
 import { loadConfig } from '../../src/config.js';
 import { listen } from '../../src/daemon.js';
 import { createEtcdStore } from '../../src/datastore/etcd.js';
@@ -27,11 +28,16 @@ export class TestDaemon {
   apps: FastifyInstance[] = [];
   private readonly connections = new Agent({ keepAlive: true });
 
-  constructor(endpoint: string, env: Record<string, string> = {}) {
-    const log = pino({ level: 'silent' });
+  constructor(
+    endpoint: string,
+    env: Record<string, string> = {},
+    private readonly log: Logger = pino({ level: 'silent' }),
+    /** Whether the node's name is this daemon's; by default it is. */
+    name?: Parameters<typeof createServices>[4],
+  ) {
     this.store = createEtcdStore({ endpoints: [endpoint] }, log);
     const config = loadConfig({ NODENAME: 'node-1', DOCKER_HOST: 'unix:///nonexistent', ...env });
-    this.services = createServices(config, this.store, this.dataplane, log);
+    this.services = createServices(config, this.store, this.dataplane, log, name);
   }
 
   get sockets(): [string, string] {
@@ -39,7 +45,7 @@ export class TestDaemon {
   }
 
   async start(): Promise<this> {
-    this.apps = await listen(this.sockets, this.services.methods, pino({ level: 'silent' }));
+    this.apps = await listen(this.sockets, this.services.methods, this.log);
     this.services.start();
     return this;
   }

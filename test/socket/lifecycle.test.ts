@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, it } from 'vitest';
+import { checkDatastore } from '../../src/ipam/check-datastore.js';
 import { startEtcd } from '../contract/etcd-process.js';
 import type { EtcdProcess } from '../contract/etcd-process.js';
 import { TestDaemon } from './dockerd.js';
@@ -33,7 +34,14 @@ beforeEach(async () => {
     .poll(async () => Object.keys(await daemon.dump()).filter(key => key.includes('/ippools/')))
     .toHaveLength(1);
 });
-afterEach(() => daemon.stop());
+afterEach(async () => {
+  // Whatever was asked for: the datastore never contradicts itself.
+  try {
+    expect((await checkDatastore(daemon.store, { fix: false, settle: 0 })).findings).toEqual([]);
+  } finally {
+    await daemon.stop();
+  }
+});
 
 /** The keys in etcd below a part of Calico's model. */
 async function keys(part: string): Promise<string[]> {

@@ -186,4 +186,30 @@ describe('two daemons with one etcd', () => {
     await new Promise(resolve => setTimeout(resolve, 500));
     expect([await keys('/shared/'), two.docker.names]).toEqual([[], []]);
   });
+
+  it('do nothing before the name is theirs, nor while another host has it', async () => {
+    await two.daemon.stop();
+    let isTaken = true;
+    let become = (): void => undefined;
+    const name = {
+      ours: new Promise<void>(resolve => (become = resolve)),
+      check: () => {
+        if (isTaken) throw new Error('another host has the name');
+      },
+    };
+    const env = { NODENAME: 'node-2', ETCD_ENDPOINTS: etcd.endpoint, DOCKER_HOST: two.docker.host };
+    const daemon = await new TestDaemon(etcd.endpoint, env, undefined, name).start();
+    two.daemon = daemon;
+    two.docker.send = (method, body) => daemon.ok(method, body);
+    const made = () => [two.docker.names, two.docker.calls];
+    await one.docker.create('net', SUBNET);
+    await expect.poll(() => keys('/shared/')).toHaveLength(1);
+    await new Promise(resolve => setTimeout(resolve, 300));
+    expect(made()).toEqual([[], []]);
+    become();
+    await new Promise(resolve => setTimeout(resolve, 300));
+    expect(made()).toEqual([[], []]);
+    isTaken = false;
+    await both('net');
+  });
 });

@@ -3,7 +3,7 @@ import { startEtcd } from '../contract/etcd-process.js';
 import type { EtcdProcess } from '../contract/etcd-process.js';
 import { FakeDocker } from '../fakes/docker-api.js';
 import { TestDaemon } from './dockerd.js';
-import { createEndpoint, dockerId, join, makeNetwork, requestAddress, requestPool } from './requests.js';
+import { createEndpoint, dockerId, join, MAC, makeNetwork, requestAddress, requestPool } from './requests.js';
 
 const SUBNET = '198.51.100.0/24';
 const MAC_A = '02:42:00:00:00:0a';
@@ -122,8 +122,17 @@ describe('what Docker has lost without a word', () => {
       Options: { RequestAddressType: 'com.docker.network.gateway' },
     });
     await makeNetwork(daemon, 'a2', '203.0.113.0/24');
+    // dockerd was killed before it had written it down.
+    docker.restart();
     await expect.poll(() => keys('203'), { timeout: 8_000 }).toEqual([]);
     expect(await keys('/networks/')).toHaveLength(1);
+  });
+
+  it('is kept while Docker lacks a network that it has just used: that must be another engine', async () => {
+    await makeNetwork(daemon, 'a2', '203.0.113.0/24');
+    await looks(6);
+    expect(await keys('/networks/')).toHaveLength(2);
+    expect(await keys('/ippools/docker-203')).toHaveLength(1);
   });
 
   it('is freed: an interface that is no endpoint’s', async () => {
@@ -158,6 +167,25 @@ describe('what Docker has lost without a word', () => {
   });
 });
 
+describe('two that have one address, as after an etcd was put back', () => {
+  it('are not made: what a container of this host has is not given to another', async () => {
+    const address = await start('e1', MAC_A);
+    for (const part of ['/handle/', '/assignment/', '/host/', '/workloadendpoints/'])
+      for (const key of await keys(part)) etcd.control('del', key);
+    const next = await requestAddress(daemon, pool, MAC_B);
+    expect(next.split('/')[0]).not.toBe(address);
+    const asked = { PoolID: pool, Address: address, Options: { [MAC]: '02:42:00:00:00:0c' } };
+    expect(await daemon.refused('IpamDriver.RequestAddress', asked)).toContain('container of this host');
+  });
+
+  it('do not take it from each other: a release leaves what uses its interface', async () => {
+    const address = await start('e1', MAC_A);
+    await daemon.ok('IpamDriver.ReleaseAddress', { PoolID: pool, Address: address });
+    expect(await keys('/workloadendpoints/')).toHaveLength(1);
+    expect(await keys('/handle/')).toHaveLength(1);
+  });
+});
+
 describe('what the datastore has lost of a running container', () => {
   const lose = async (part: string) => {
     for (const key of await keys(part)) etcd.control('del', key);
@@ -187,6 +215,28 @@ describe('what the datastore has lost of a running container', () => {
     expect(await keys('/networks/')).toHaveLength(1);
     const next = await requestAddress(daemon, pool, MAC_B);
     expect(next.split('/')[0]).not.toBe(address);
+  });
+
+  it('is wired again: the interface of a container that runs', async () => {
+    await start('e1', MAC_A);
+    await expect.poll(async () => JSON.stringify(await daemon.dump())).toContain('0123456789ab');
+    const name = `cali${dockerId('e1').slice(0, 11)}`;
+    daemon.dataplane.attached.delete(name);
+    await expect.poll(() => [...daemon.dataplane.attached.keys()], { timeout: 5_000 }).toEqual([name]);
+    expect(await keys('/handle/')).toHaveLength(1);
+  });
+
+  it('is kept back again: gateway and auxiliary address of a network', async () => {
+    docker.networks.set(NETWORK, {
+      name: 'net1',
+      ipam: [{ Subnet: SUBNET, Gateway: '198.51.100.1', AuxiliaryAddresses: { a: '198.51.100.2' } }],
+    });
+    await expect
+      .poll(() => keys('/handle/'), { timeout: 5_000 })
+      .toEqual([
+        expect.stringContaining('libnetwork.aux.198.51.100.2'),
+        expect.stringContaining('libnetwork.gateway.198.51.100.1'),
+      ]);
   });
 
   it('is never taken from another that has it by now', async () => {

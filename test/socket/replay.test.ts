@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkDatastore } from '../../src/ipam/check-datastore.js';
 import { startEtcd } from '../contract/etcd-process.js';
 import type { EtcdProcess } from '../contract/etcd-process.js';
 import { TestDaemon } from './dockerd.js';
@@ -154,5 +155,6 @@ describe.each(['docker-20.10-basic', 'docker-28.5-basic'])('what %s sent', name 
     expect(replay.refused).toBe(3);
     await expect.poll(left).toEqual([]);
     expect(daemon.dataplane.attached.size).toBe(0);
+    expect((await checkDatastore(daemon.store, { fix: false, settle: 0 })).findings).toEqual([]);
   });
 });

@@ -1,9 +1,13 @@
+import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { affinityKey, blockKey, IPAM_CONFIG_KEY, resourceKey } from '../../src/datastore/keys.js';
+import { affinityKey, blockKey, handleKey, IPAM_CONFIG_KEY, resourceKey } from '../../src/datastore/keys.js';
+import { etcdRevisionOf } from '../../src/datastore/revision.js';
 import { DatastoreError } from '../../src/errors.js';
 import { createBlock, ownedBy } from '../../src/ipam/block.js';
-import { formatAddress } from '../../src/ipam/cidr.js';
-import { formatBlock, parseBlock } from '../../src/model/block.js';
+import { cidrOf, formatAddress, formatCidr } from '../../src/ipam/cidr.js';
+import { endpointHandle } from '../../src/ipam/handles.js';
+import { formatBlock, formatHandle, parseBlock } from '../../src/model/block.js';
+import { Endpoints } from '../../src/plugin/endpoints.js';
 import { MemoryStore } from '../fakes/memory-store.js';
 import { addPool, address, audit, cidr, closeNodes, holder, node, put, remove } from './ipam-node.js';
 
@@ -46,6 +50,29 @@ describe('an address is never freed under who has it', () => {
     expect(audit(store)).toEqual(['10.0.0.1', '10.0.0.33']);
     await vi.advanceTimersByTimeAsync(5_000);
     expect(audit(store)).toEqual(['10.0.0.1']);
+  });
+});
+
+describe('a datastore put back to an earlier state', () => {
+  it('is believed: no remembered block is written over what it says, however its revisions fall', async () => {
+    await addPool(store, 'p', '10.0.0.0/26');
+    const [a, b] = [await node(store, 'a'), await node(store, 'b')];
+    const first = await a.any();
+    const saved = store.save();
+    const lost = [await a.any(), await a.any()];
+    const revision = (await store.get(blockKey(cidr('10.0.0.0/26'))))?.revision;
+    store.restore(saved);
+    // Others bring the block to just the revision that `a` remembers, with other content.
+    await b.take('10.0.0.50');
+    await b.take('10.0.0.51');
+    const entry = await store.get(blockKey(cidr('10.0.0.0/26')));
+    expect(entry && etcdRevisionOf(entry.revision)).toBe(revision);
+    const again = [await a.any(), await a.any(), await a.any()];
+    expect(audit(store)).toEqual([first, '10.0.0.50', '10.0.0.51', ...again].sort());
+    expect(again).toEqual(expect.arrayContaining(lost)); // they are free again
+    // What it gave out afterwards it can free.
+    expect(await a.free(again[0] ?? '')).toBe(true);
+    expect(audit(store)).not.toContain(again[0]);
   });
 });
 
@@ -274,5 +301,37 @@ describe('a reservation', () => {
     await a.take('10.0.0.1');
     await expect(a.reserve('10.0.0.1')).rejects.toThrow('already assigned on node a');
     expect(formatAddress(address('10.0.0.1'))).toBe('10.0.0.1');
+  });
+});
+
+describe('an address that looks unused', () => {
+  it('is not freed under an endpoint that came to have it since it was looked at', async () => {
+    await addPool(store, 'p', '192.0.2.0/24');
+    const a = await node(store, 'a');
+    const mac = '02:42:00:00:00:0a';
+    const given = await a.allocator.assign({
+      family: 4,
+      holder: { handle: text => endpointHandle('a', mac, text), secondary: { node: 'a' } },
+    });
+    const text = formatAddress(given);
+    const handle = endpointHandle('a', mac, text);
+    const seen = (await store.get(handleKey(handle)))?.revision;
+    const newHandle = () => formatHandle({ [formatCidr(cidrOf(given, 26))]: 1 });
+    const endpoints = new Endpoints(
+      store,
+      'a',
+      { createProfiles: false, newHandle },
+      pino({ level: 'silent' }),
+    );
+    await endpoints.ready;
+    const endpointId = 'e'.repeat(64);
+    await endpoints.create({
+      ...{ node: 'a', endpointId, mac, addresses: [text], networkId: 'n', interfaceName: 'cali1' },
+      ...{ profiles: [], labels: {}, ports: [] },
+    });
+    expect(await a.allocator.releaseHandle(given, handle, seen)).toBe(false);
+    const now = (await store.get(handleKey(handle)))?.revision;
+    expect(await a.allocator.releaseHandle(given, handle, now)).toBe(true);
+    endpoints.close();
   });
 });

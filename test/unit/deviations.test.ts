@@ -4,7 +4,7 @@ import { deviations } from '../../src/agent/deviations.js';
 import type { Deviation, Observed } from '../../src/agent/deviations.js';
 import { Since } from '../../src/agent/since.js';
 import { hostInterfaceOf } from '../../src/model/workload-endpoint.js';
-import { endpointHandle, parseEndpointHandle } from '../../src/plugin/handles.js';
+import { endpointHandle, parseEndpointHandle } from '../../src/ipam/handles.js';
 
 /** Endpoint n of a host: its id, MAC and address. */
 const ID = (n: number) => String(n).repeat(64).slice(0, 64);
@@ -47,7 +47,9 @@ function observed(all: readonly Places[], more: Partial<Observed> = {}): Observe
       })),
       endpointIds: new Set(inDocker.map(ID)),
       addresses: new Set(inDocker.map(ADDRESS)),
-      reserved: new Set(),
+      addressed: [],
+      subnets: [],
+      reserved: new Map(),
     },
     endpoints: those(({ record }) => record).map(n => ({
       node: 'a',
@@ -67,6 +69,7 @@ function observed(all: readonly Places[], more: Partial<Observed> = {}): Observe
       address: ADDRESS(n),
     })),
     reservations: [],
+    reservationHandles: new Set(),
     networks: [{ id: 'n1', node: 'a', created: '', internal: false, subnets: [], options: {}, rest: {} }],
     unneededPools: [],
     interfaces: those(places => places.interface).map(n => ({
@@ -127,6 +130,18 @@ describe('what is not as Docker has it', () => {
         }
       }),
     );
+  });
+
+  it('does not wait with a network of which Docker said in vain that it is gone', () => {
+    const rest = { node: 'a', created: '', internal: false, subnets: [], options: {}, rest: {} };
+    const network = (id: string) => ({ id, ...rest });
+    const found = deviations(
+      observed([], { networks: ['n1', 'n2', 'n3'].map(network), saidGone: new Set(['n1', 'n2']) }),
+    );
+    expect(found.map(({ key, is }) => [key, is])).toEqual([
+      ['network n2', 'said'],
+      ['network n3', 'gone'],
+    ]);
   });
 
   it('leaves, once all is repaired, what Docker has and nothing else', () => {

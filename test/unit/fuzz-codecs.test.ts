@@ -167,6 +167,6 @@ describe('no text takes long', () => {
       parseIpPool(
         JSON.stringify({ metadata: { name: 'p' }, spec: { cidr: '10.0.0.0/24', nodeSelector: selector } }),
       );
-    expect(performance.now() - started).toBeLessThan(3_000);
+    expect(performance.now() - started).toBeLessThan(8_000);
   });
 });

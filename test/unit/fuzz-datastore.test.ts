@@ -1,74 +1,17 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import {
-  AFFINITIES_PREFIX,
-  affinityKey,
-  blockKey,
-  blocksPrefix,
-  endpointKey,
-  handleKey,
-} from '../../src/datastore/keys.js';
-import { IPAM_CONFIG_KEY, networkKey, parseAffinityKey, resourceKey } from '../../src/datastore/keys.js';
+import { affinityKey, blockKey, blocksPrefix, IPAM_CONFIG_KEY } from '../../src/datastore/keys.js';
 import { ownedBy } from '../../src/ipam/block.js';
 import { contains, formatAddress, parseAddress } from '../../src/ipam/cidr.js';
 import { formatBlock, parseBlock } from '../../src/model/block.js';
 import { MemoryStore } from '../fakes/memory-store.js';
-import { anyText, mutated, runs } from '../fuzz/garbage.js';
-import { damaged, sampleBlock, sampleOf, texts } from '../fuzz/samples.js';
+import { runs } from '../fuzz/garbage.js';
+import { sampleBlock, texts } from '../fuzz/samples.js';
+import { isOurs, stray } from '../fuzz/stray.js';
 import { addPool, cidr, closeNodes, node, put } from './ipam-node.js';
 
 describe('with garbage under our prefixes', () => {
   afterEach(closeNodes);
-
-  /** Keys that are ours by their prefix and nobody's by what follows, or another node's. */
-  const strayKey = fc.oneof(
-    fc
-      .tuple(
-        fc.constantFrom(
-          blocksPrefix(4),
-          blocksPrefix(6),
-          handleKey(''),
-          `${AFFINITIES_PREFIX}a/`,
-          `${AFFINITIES_PREFIX}a/ipv4/block/`,
-          `${AFFINITIES_PREFIX}b/ipv4/block/`,
-          resourceKey('ippools', ''),
-          resourceKey('ipreservations', ''),
-          endpointKey(''),
-          networkKey(''),
-          '/calico/libnetwork/',
-        ),
-        fc.oneof(
-          fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 }),
-          fc.constantFrom(
-            '10.0.0.0-24',
-            '10.0.0.8-30',
-            '10.0.0.0-0',
-            'fd80::-122',
-            '10.0.0.16-28',
-            '10.0.0.5-29',
-            '..',
-            '10.9.0.0-29',
-          ),
-        ),
-      )
-      .map(([prefix, rest]) => prefix + rest),
-    // Whole blocks of the pool.
-    fc.nat(3).map(index => blockKey(cidr(`10.0.0.${index * 8}/29`))),
-  );
-  const stray = fc.tuple(
-    strayKey,
-    fc.oneof(
-      anyText,
-      damaged('block'),
-      mutated(sampleOf(formatBlock(sampleBlock('a', '10.9.0.0/29')))),
-      damaged('affinity'),
-      damaged('record'),
-      fc.constant(texts.block),
-      fc.constant(texts.affinity),
-      fc.constant(formatBlock(sampleBlock('a', '10.0.0.0/30'))),
-      fc.constant(formatBlock({ ...sampleBlock('b', '10.0.0.8/29'), affinity: null })),
-    ),
-  );
 
   it('a node gives out addresses of the pool that nobody has, and touches nothing that is not its own', () =>
     fc.assert(
@@ -98,11 +41,7 @@ describe('with garbage under our prefixes', () => {
         expect(new Set(real).size).toBe(real.length);
         const after = store.dump();
         for (const [key, value] of Object.entries(before)) {
-          const block = key.startsWith(blocksPrefix(4)) ? parseBlock(value) : undefined;
-          const isBlock = block?.cidr.length === 29 && blockKey(block.cidr) === key;
-          const isAffinity = parseAffinityKey(key)?.node === 'a' && parseAffinityKey(key)?.cidr.length === 29;
-          // What reads as a block of the pool may be used; an affinity of this node is its own.
-          if (!isBlock && !isAffinity) expect({ key, value: after[key] }).toEqual({ key, value });
+          if (!isOurs(key, value)) expect({ key, value: after[key] }).toEqual({ key, value });
         }
         for (const [key, value] of Object.entries(after)) {
           const block = key in before || !key.startsWith(blocksPrefix(4)) ? undefined : parseBlock(value);

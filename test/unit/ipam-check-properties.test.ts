@@ -6,6 +6,7 @@ import { checkDatastore } from '../../src/ipam/check-datastore.js';
 import { assignAt, createBlock, violations } from '../../src/ipam/block.js';
 import { CalicoError } from '../../src/errors.js';
 import { formatAffinity, formatBlock, formatHandle, parseBlock } from '../../src/model/block.js';
+import { endpointHandle, parseEndpointHandle } from '../../src/ipam/handles.js';
 import { cidr, closeNodes, put, remove } from './ipam-node.js';
 import { Hosts, inUse } from './sound-datastore.js';
 
@@ -138,3 +139,29 @@ test('a repaired block is sound, and has the same allocations by the same holder
     }),
   );
 });
+
+test('a handle tells what it was made of, whatever the node is called', () => {
+  const hex = fc.stringMatching(/^[0-9a-f]{12}$/);
+  const name = fc.stringMatching(/^[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?$/);
+  const nodes = fc.oneof(
+    name,
+    fc.tuple(name, hex).map(parts => parts.join('.')),
+    hex,
+  );
+  const address = fc.oneof(fc.ipV4(), fc.constantFrom('fd00:1::', '::1', 'fd00:1::a:0'));
+  fc.assert(
+    fc.property(nodes, hex, address, (node, mac, given) => {
+      const colons = mac.match(/../g)?.join(':') ?? '';
+      expect(parseEndpointHandle(endpointHandle(node, colons, given))).toEqual({
+        node,
+        mac: colons,
+        address: given,
+      });
+    }),
+  );
+});
+
+test.each(['libnetwork.gateway.192.0.2.1', 'libnetwork.aux.fd00::1', 'libnetwork.9f2c1a77d0b3e4f5', 'k8s.x'])(
+  'the handle %s is no endpoint’s',
+  id => expect(parseEndpointHandle(id)).toBeUndefined(),
+);

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { expect } from 'vitest';
 import { resourceKey } from '../../src/datastore/keys.js';
+import type { Store } from '../../src/datastore/store.js';
 import { Allocator } from '../../src/ipam/allocator.js';
 import { violations } from '../../src/ipam/block.js';
 import { formatAddress, parseAddress, parseCidr } from '../../src/ipam/cidr.js';
@@ -39,7 +40,7 @@ export function address(text: string): Address {
 }
 
 /** Writes a key whatever it is. */
-export async function put(store: MemoryStore, key: string, value: string): Promise<void> {
+export async function put(store: Store, key: string, value: string): Promise<void> {
   const before = await store.get(key);
   await store.transact({
     compare: [before ? { key, is: 'revision', revision: before.revision } : { key, is: 'absent' }],
@@ -51,12 +52,7 @@ export async function remove(store: MemoryStore, key: string): Promise<void> {
   await store.transact({ compare: [{ key, is: 'present' }], then: [{ delete: key }] });
 }
 
-export async function addPool(
-  store: MemoryStore,
-  name: string,
-  range: string,
-  extra: object = {},
-): Promise<void> {
+export async function addPool(store: Store, name: string, range: string, extra: object = {}): Promise<void> {
   const fresh = {
     name,
     cidr: cidr(range),
@@ -73,11 +69,11 @@ export async function addPool(
 }
 
 /** What one host does with addresses. */
-export async function node(store: MemoryStore, name: string) {
+export async function node(store: Store, name: string) {
   const facts = new IpamFacts(store, name, log);
   open.push(facts);
   await facts.ready();
-  const allocator = new Allocator(store, facts, false, log);
+  const allocator = new Allocator(store, facts, { isGlobal: false, isRouted: () => false }, log);
   const pools = new PoolLifecycle(store, facts, { autoPools: true, vxlanMode: 'Never' }, async () => [], log);
   const any = (within?: string) =>
     allocator

@@ -148,6 +148,46 @@ test('our own delete is not undone by an older put', () => {
   expect(mirror.get('/p/1')).toBe('new');
 });
 
+test('a datastore put back to an earlier state replaces all, also what we wrote and the watch had not brought yet', async () => {
+  const store = new MemoryStore();
+  await put(store, '/p/kept', 'a');
+  await put(store, '/p/changed', 'old');
+  const saved = store.save();
+  const mirror = new Mirror(store, '/p/', text, quiet);
+  await mirror.ready;
+  const before = mirror.revisionOf('/p/kept') ?? '';
+  const lost = await put(store, '/p/changed', 'new');
+  mirror.observe({ key: '/p/changed', value: 'new', revision: lost });
+  await put(store, '/p/added', 'c');
+  mirror.observe({ key: '/p/ahead', value: 'mine', revision: '1000' });
+  await turn();
+  expect(content(mirror)).toEqual({
+    '/p/kept': 'a',
+    '/p/changed': 'new',
+    '/p/added': 'c',
+    '/p/ahead': 'mine',
+  });
+  let rewinds = 0;
+  store.onRewind(() => (rewinds += 1));
+  store.restore(saved);
+  await turn();
+  expect(content(mirror)).toEqual({ '/p/kept': 'a', '/p/changed': 'old' });
+  // An answer from before that comes late changes nothing, and what it says cannot be compared with.
+  mirror.observe({ key: '/p/added', value: 'c', revision: '1001' });
+  expect(mirror.get('/p/added')).toBeUndefined();
+  const onTop = (revision: string) =>
+    store.transact({
+      compare: [{ key: '/p/kept', is: 'revision', revision }],
+      then: [{ delete: '/p/kept' }],
+    });
+  expect(await onTop(before)).toMatchObject({ succeeded: false });
+  expect(await onTop(mirror.revisionOf('/p/kept') ?? '')).toMatchObject({ succeeded: true });
+  const again = await put(store, '/p/changed', 'newer');
+  await turn();
+  expect([mirror.get('/p/changed'), mirror.revisionOf('/p/changed')]).toEqual(['newer', again]);
+  expect([mirror.get('/p/kept'), rewinds]).toEqual([undefined, 1]);
+});
+
 test('a write outside the prefix is none of its business, and nothing moves after close', async () => {
   const store = new MemoryStore();
   const mirror = new Mirror(store, '/p/', text, quiet);

@@ -84,6 +84,23 @@ describe('values of Calico', () => {
     expect(parseEndpoint(text)).toMatchObject({ ...endpoint, labels: { foo: 'bar' } });
   });
 
+  it('an endpoint that is written again keeps its ports and its place', () => {
+    const endpoint = {
+      node: 'node-1',
+      endpointId: '736ccfa7cd61',
+      interfaceName: 'cali736ccfa7cd6',
+      mac: '02:42:c0:00:02:01',
+      addresses: ['192.0.2.1'],
+      profiles: ['net1'],
+      networkId: 'f00',
+      labels: {},
+      ports: [{ protocol: 'tcp', hostPort: 8080, address: '192.0.2.1', port: 80 }],
+      sandbox: { key: '/var/run/docker/netns/0123456789ab', place: 2 },
+    } as const;
+    const { ports, sandbox } = parseEndpoint(formatNewEndpoint(endpoint, NOW)) ?? {};
+    expect({ ports, sandbox }).toEqual({ ports: endpoint.ports, sandbox: endpoint.sandbox });
+  });
+
   it("a profile's rule selects what the profile labels", () => {
     expect(JSON.parse(formatNewProfile('my_net', NOW)).spec).toEqual({
       ingress: [{ action: 'Allow', source: { selector: 'has(my_net)' } }],

@@ -4,7 +4,7 @@ import { formatBlock, parseBlock } from '../../src/model/block.js';
 import type { Block } from '../../src/model/block.js';
 import { formatNetworkRecord } from '../../src/model/network-record.js';
 import { endpointName, formatNewEndpoint, hostInterfaceOf } from '../../src/model/workload-endpoint.js';
-import { endpointHandle } from '../../src/plugin/handles.js';
+import { endpointHandle } from '../../src/ipam/handles.js';
 import { MemoryStore } from '../fakes/memory-store.js';
 import { addPool, address as parsed, node, put, remove } from './ipam-node.js';
 

@@ -1,0 +1,60 @@
+import { endpointKey, HANDLES_PREFIX, ownerKey } from '../datastore/keys.js';
+import type { Compare, Store } from '../datastore/store.js';
+import { ConflictError } from '../errors.js';
+import { endpointHandlePrefix, parseEndpointHandle } from '../ipam/handles.js';
+import { formatJson, isObject, parseJson } from '../model/json.js';
+import { endpointNamePrefix, parseEndpoint } from '../model/workload-endpoint.js';
+
+const ATTEMPTS = 5;
+
+/**
+ * Which host the things of a node's name belong to, whether it lives or not. A host that is cut off is not seen to live,
+ * and its containers run: a new host with its name would take their endpoints for its own, and free them.
+ */
+export class NameOwner {
+  constructor(
+    private readonly store: Store,
+    private readonly node: string,
+    /** Of this host; see `host-id.ts`. */
+    private readonly id: string,
+  ) {}
+
+  /**
+   * Makes the name this host's, for good. False where it is another's that still has containers or addresses: one round
+   * trip where it is ours already, a few more otherwise. Throws DatastoreError, ConflictError.
+   */
+  async take(): Promise<boolean> {
+    const key = ownerKey(this.node);
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const entry = await this.store.get(key);
+      const owner = entry && idIn(entry.value);
+      if (owner === this.id) return true;
+      if (owner !== undefined && (await this.hasAnything())) return false;
+      const compare: Compare[] = [
+        entry ? { key, is: 'revision', revision: entry.revision } : { key, is: 'absent' },
+      ];
+      const value = formatJson({ id: this.id });
+      if ((await this.store.transact({ compare, then: [{ put: key, value }] })).succeeded) return true;
+    }
+    throw new ConflictError(`${key} in etcd is being written by others`);
+  }
+
+  private async hasAnything(): Promise<boolean> {
+    const { node, store } = this;
+    const endpoints = await store.list(endpointKey(endpointNamePrefix(node)));
+    if (endpoints.entries.some(({ value }) => parseEndpoint(value)?.node === node)) return true;
+    const handles = await store.list(HANDLES_PREFIX + endpointHandlePrefix(node));
+    return handles.entries.some(
+      ({ key }) => parseEndpointHandle(key.slice(HANDLES_PREFIX.length))?.node === node,
+    );
+  }
+}
+
+function idIn(text: string): string | undefined {
+  try {
+    const value = parseJson(text);
+    return isObject(value) && typeof value.id === 'string' ? value.id : undefined;
+  } catch {
+    return undefined;
+  }
+}
