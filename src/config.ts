@@ -81,6 +81,11 @@ const SETTINGS = {
     true,
     'labels `org.projectcalico.label.<k>` of a container become labels `<k>` of its endpoints',
   ),
+  syncNetworks: boolean(
+    ['CALICO_LIBNETWORK_SYNC_NETWORKS'],
+    true,
+    'a network that is made, or removed, on one host is on all that share the etcd; not with scope `global`, where Docker does it',
+  ),
   vethMtu: integer(
     ['CALICO_LIBNETWORK_VETH_MTU'],
     1280,

@@ -5,6 +5,8 @@ import { Observer } from './agent/observe.js';
 import type { Presence } from './agent/presence.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
+import { SharedNetworks } from './agent/shared-networks.js';
+import { NetworkSync } from './agent/sync-networks.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
 import { inTime, withDeadline } from './deadline.js';
@@ -199,6 +201,23 @@ export function createServices(
     log: logOf('reconciler'),
   });
 
+  // An etcd that no other host can reach is shared with nobody.
+  const isShared = config.syncNetworks && !isGlobal && (config.etcdEndpoints ?? config.embeddedListen);
+  const sync = isShared
+    ? new NetworkSync({
+        ...{
+          node,
+          name,
+          engine,
+          networks,
+          endpoints,
+          interval: config.reconcileInterval,
+          log: logOf('sync'),
+        },
+        shared: new SharedNetworks(store, node, logOf('sync')),
+      })
+    : undefined;
+
   const whenDatastoreAnswers = async (): Promise<void> => {
     await Promise.all([facts.whenRead(), networks.ready, endpoints.ready, name.ours]);
     for (const source of [facts, networks, endpoints]) source.onChange(host.changed);
@@ -219,13 +238,20 @@ export function createServices(
     // Another dockerd, perhaps: one that was killed may have lost what it had just made.
     networks.served.clear();
     reconciler.dockerConnected();
+    sync?.dockerConnected();
     engine
       .networks()
       .then(found => names.learnAll(found))
       .then(() => labels?.copyAll())
       .catch((error: unknown) => log.warn({ reason: reason(error) }, 'cannot list what Docker has'));
   };
-  const dockerSaid = ({ action, id, attributes }: DockerEvent): void => {
+  const dockerLost = (): void => {
+    reconciler.dockerLost();
+    sync?.dockerLost();
+  };
+  const dockerSaid = (event: DockerEvent): void => {
+    const { action, id, attributes } = event;
+    sync?.happened(event);
     if (action === 'create') names.learn(id, attributes.name ?? '');
     if (action === 'destroy') names.forget(id);
     if (action === 'connect' && networks.known(id)) labels?.connected(attributes.container ?? '', id);
@@ -240,7 +266,7 @@ export function createServices(
     start() {
       unfollow = followDocker(
         engine,
-        { connected: dockerConnected, lost: () => reconciler.dockerLost(), event: dockerSaid },
+        { connected: dockerConnected, lost: dockerLost, event: dockerSaid },
         logOf('docker'),
       );
       whenDatastoreAnswers().catch((error: unknown) =>
@@ -252,6 +278,7 @@ export function createServices(
       unfollowRewinds();
       host.stop();
       reconciler.stop();
+      sync?.close();
       for (const part of [facts, networks, endpoints, reservations]) part.close();
     },
   };

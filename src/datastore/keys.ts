@@ -17,6 +17,8 @@ const LARGEST_BLOCK = { 4: 20, 6: 116 } as const;
 /** All nodes' affinities, both families. */
 export const AFFINITIES_PREFIX = `${IPAM}/host/`;
 export const NETWORKS_PREFIX = `${OWN}/networks/`;
+/** What networks are on all hosts, by Docker's name. */
+export const SHARED_NETWORKS_PREFIX = `${OWN}/shared/`;
 /** Written by everyone of us who creates a pool, so that two who do at once see each other. */
 export const POOL_CREATION_KEY = `${OWN}/pool-creation`;
 
@@ -79,6 +81,11 @@ export function endpointKey(name: string): string {
 
 export function networkKey(networkId: string): string {
   return NETWORKS_PREFIX + networkId;
+}
+
+/** `name`: Docker's, which has no slash. */
+export function sharedNetworkKey(name: string): string {
+  return SHARED_NETWORKS_PREFIX + name;
 }
 
 function dashed(cidr: Cidr): string {

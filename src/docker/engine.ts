@@ -1,8 +1,10 @@
-import { request } from 'node:http';
 import type { IncomingMessage, RequestOptions } from 'node:http';
 import { formatAddress, parseAddress } from '../ipam/cidr.js';
-import { isObject, objectOrEmpty, parseJson, textMap } from '../model/json.js';
+import { formatJson, isObject, objectOrEmpty, parseJson, textMap, textOr } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
+import { callDocker, DockerRefusal, textOf } from './call.js';
+import { parseDefinedNetwork } from './defined-network.js';
+import type { DefinedNetwork } from './defined-network.js';
 
 /** A network as the Docker API lists it. */
 export interface DockerNetwork {
@@ -54,6 +56,8 @@ export interface DockerEvent {
 
 /** Milliseconds for one answer; the stream of events has none. */
 const TIMEOUT = 5_000;
+/** For what makes dockerd call drivers, ours and others'. */
+const SLOW_TIMEOUT = 60_000;
 
 /**
  * The little of Docker's API that we ask for. Never called while dockerd waits for an answer of ours: some of its
@@ -74,9 +78,23 @@ export class DockerEngine {
 
   /** All networks, whatever their driver. */
   async networks(): Promise<DockerNetwork[]> {
-    const answer = await this.get('/networks');
-    if (!Array.isArray(answer)) throw new Error('Docker answered /networks with something else than a list');
-    return answer.filter(isObject).map(parseNetwork);
+    return (await this.listNetworks()).map(parseNetwork);
+  }
+
+  /** All networks, with all that they were made of. */
+  async definedNetworks(): Promise<DefinedNetwork[]> {
+    return (await this.listNetworks()).map(parseDefinedNetwork);
+  }
+
+  /** Makes a network and answers with its id. Throws DockerRefusal, also where there is one of that name. */
+  async createNetwork(body: JsonObject): Promise<string> {
+    const answer = await this.change('POST', '/networks/create', body);
+    return textOr(objectOrEmpty(answer).Id);
+  }
+
+  /** Removes a network; missing is fine. Throws DockerRefusal, also where a container is in it. */
+  async removeNetwork(id: string): Promise<void> {
+    await this.change('DELETE', `/networks/${id}`);
   }
 
   /**
@@ -104,6 +122,12 @@ export class DockerEngine {
     const filters = encodeURIComponent(JSON.stringify({ id: [id] }));
     const [container] = await this.listContainers(`/containers/json?all=1&filters=${filters}`);
     return container;
+  }
+
+  private async listNetworks(): Promise<JsonObject[]> {
+    const answer = await this.get('/networks');
+    if (!Array.isArray(answer)) throw new Error('Docker answered /networks with something else than a list');
+    return answer.filter(isObject);
   }
 
   private async listContainers(path: string): Promise<DockerContainer[]> {
@@ -137,31 +161,35 @@ export class DockerEngine {
 
   /** `mayBeGone`: undefined where Docker knows no such thing. */
   private async get(path: string, mayBeGone = false): Promise<unknown> {
-    const response = await this.open(path, AbortSignal.timeout(TIMEOUT), mayBeGone);
+    const signal = AbortSignal.timeout(TIMEOUT);
+    const response = await this.open(path, signal, mayBeGone);
     if (response.statusCode === 404) {
       response.resume();
       return undefined;
     }
-    let text = '';
-    response.setEncoding('utf8');
-    for await (const chunk of response as AsyncIterable<string>) text += chunk;
-    return parseJson(text);
+    return parseJson(await textOf(response));
   }
 
-  private open(path: string, signal: AbortSignal, mayBeGone = false): Promise<IncomingMessage> {
-    return new Promise((resolve, reject) => {
-      const call = request(
-        { ...this.target, path, signal, agent: false, headers: { Host: 'docker' } },
-        response => {
-          const { statusCode } = response;
-          if (statusCode === 200 || (mayBeGone && statusCode === 404)) return resolve(response);
-          response.resume();
-          reject(new Error(`Docker answered ${response.statusCode} to ${path.split('?')[0]}`));
-        },
-      );
-      call.on('error', reject);
-      call.end();
-    });
+  private async open(path: string, signal: AbortSignal, mayBeGone = false): Promise<IncomingMessage> {
+    const response = await callDocker({ ...this.target, path, signal });
+    const { statusCode } = response;
+    if (statusCode === 200 || (mayBeGone && statusCode === 404)) return response;
+    response.resume();
+    throw new Error(`Docker answered ${statusCode} to ${path.split('?')[0]}`);
+  }
+
+  /** A call that changes something. Throws DockerRefusal; any other error leaves open whether it was done. */
+  private async change(method: 'POST' | 'DELETE', path: string, body?: JsonObject): Promise<unknown> {
+    const signal = AbortSignal.timeout(SLOW_TIMEOUT);
+    const response = await callDocker(
+      { ...this.target, method, path, signal },
+      body === undefined ? undefined : formatJson(body),
+    );
+    const text = await textOf(response);
+    const { statusCode = 0 } = response;
+    if (statusCode === 404 && method === 'DELETE') return undefined;
+    if (statusCode < 200 || statusCode >= 300) throw new DockerRefusal(statusCode, text);
+    return text === '' ? undefined : parseJson(text);
   }
 }
 

@@ -16,8 +16,8 @@ import type { RunOptions } from './machine.js';
 export interface BedOptions {
   /** Number of hosts, named h1, h2 … Default 1. */
   readonly hosts?: number;
-  /** Default 20. */
-  readonly engine?: Engine;
+  /** Of all hosts, or one for each in turn. Default 20. */
+  readonly engine?: Engine | readonly Engine[];
   /** l2: one segment. l3: two segments (odd and even hosts) with a router between. Default l2. */
   readonly fabric?: FabricKind;
   /** Default nft. */
@@ -43,23 +43,26 @@ export class Bed {
     const { hosts: count = 1, engine = '20', fabric: kind = 'l2', iptables = 'nft', mtu = 1500 } = options;
     if (process.getuid?.() !== 0) throw new Error('a bed needs root');
     await removeLeftovers();
-    const programs = await engineFolder(engine);
+    const folders = await Promise.all([engine].flat().map(engineFolder));
     const id = newBedId();
     const folder = makeBedFolder(id);
     let fabric: Fabric | undefined;
     let hosts: Host[] = [];
     try {
-      const env = hostEnvironment(programs, iptablesFolder(iptables, folder));
+      const iptablesPrograms = iptablesFolder(iptables, folder);
+      const envs = folders.map(programs => hostEnvironment(programs, iptablesPrograms));
+      const envOf = (index: number) => envs[index % envs.length] ?? {};
       const plugs = Array.from({ length: count }, (_, index) => plugOf(kind, index + 1));
       const network = await Fabric.up(
         kind,
         mtu,
         plugs.map(({ port }) => port),
-        env,
+        envOf(0),
       );
       fabric = network;
-      hosts = plugs.map(plug => {
+      hosts = plugs.map((plug, index) => {
         const disk = join(folder, plug.port);
+        const env = envOf(index);
         return new Host({ plug, fabric: network, disk, cgroupParent: cgroupParent(id, plug.port), env });
       });
       await Promise.all(hosts.map(host => host.boot()));

@@ -21,7 +21,8 @@ describe.each(ENGINES)('addresses kept back on two hosts with Docker %s', { conc
       ({ endpoint } = await startEtcd(bed.host(1)));
       await Promise.all(
         hosts.map(async host => {
-          await host.serve({ ETCD_ENDPOINTS: endpoint });
+          // Each host's own networks, else one is made and removed for both.
+          await host.serve({ ETCD_ENDPOINTS: endpoint, CALICO_LIBNETWORK_SYNC_NETWORKS: 'false' });
           await host.dockerd();
           await host.image();
         }),

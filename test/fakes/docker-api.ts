@@ -3,6 +3,7 @@ import type { Server, ServerResponse } from 'node:http';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { JsonObject } from '../../src/model/json.js';
 
 /** A network as a test wants Docker to have it. */
 export interface FakeNetwork {
@@ -16,6 +17,8 @@ export interface FakeNetwork {
     readonly AuxiliaryAddresses?: Readonly<Record<string, string>>;
   }[];
   readonly options?: Readonly<Record<string, string>>;
+  /** More that Docker shows of it. */
+  readonly more?: JsonObject;
 }
 
 /** An endpoint that Docker has. */
@@ -41,6 +44,16 @@ export class FakeDocker {
       return;
     }
     const [path = ''] = (request.url ?? '').split('?');
+    if (request.method !== 'GET') {
+      let text = '';
+      request.on('data', chunk => (text += String(chunk)));
+      request.on('end', () => {
+        void this.change(`${request.method} ${path}`, text).then(({ status, answer }) =>
+          response.writeHead(status).end(answer === undefined ? '' : JSON.stringify(answer)),
+        );
+      });
+      return;
+    }
     if (path === '/events') {
       this.streams.add(response);
       response.writeHead(200, { 'Content-Type': 'application/json' });
@@ -66,8 +79,9 @@ export class FakeDocker {
     this.streams.clear();
   }
 
-  event(action: string, id = ''): void {
-    const text = JSON.stringify({ Type: 'network', Action: action, Actor: { ID: id, Attributes: {} } });
+  event(action: string, id = '', attributes: Readonly<Record<string, string>> = {}): void {
+    const actor = { ID: id, Attributes: attributes };
+    const text = JSON.stringify({ Type: 'network', Action: action, Actor: actor });
     for (const stream of this.streams) stream.write(`${text}\n`);
   }
 
@@ -76,6 +90,11 @@ export class FakeDocker {
     this.server.closeAllConnections();
     await new Promise(resolve => this.server.close(resolve));
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** A call that changes something, as `POST /path`. */
+  protected async change(call: string, _body: string): Promise<{ status: number; answer?: object }> {
+    return { status: 404, answer: { message: `${call} is not known` } };
   }
 
   private answer(path: string): unknown {
@@ -107,13 +126,18 @@ export class FakeDocker {
   }
 }
 
-function describe(id: string, { name, driver = 'calico', ipam = [], options = {} }: FakeNetwork): object {
+function describe(
+  id: string,
+  { name, driver = 'calico', ipam = [], options = {}, more = {} }: FakeNetwork,
+): object {
   return {
     Id: id,
     Name: name,
+    Scope: 'local',
     Driver: driver,
     Internal: false,
     IPAM: { Driver: 'calico-ipam', Config: ipam },
     Options: options,
+    ...more,
   };
 }

@@ -32,10 +32,12 @@ export class TestDaemon {
     endpoint: string,
     env: Record<string, string> = {},
     private readonly log: Logger = pino({ level: 'silent' }),
+    /** Whether the node's name is this daemon's; by default it is. */
+    name?: Parameters<typeof createServices>[4],
   ) {
     this.store = createEtcdStore({ endpoints: [endpoint] }, log);
     const config = loadConfig({ NODENAME: 'node-1', DOCKER_HOST: 'unix:///nonexistent', ...env });
-    this.services = createServices(config, this.store, this.dataplane, log);
+    this.services = createServices(config, this.store, this.dataplane, log, name);
   }
 
   get sockets(): [string, string] {

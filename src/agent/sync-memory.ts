@@ -1,0 +1,203 @@
+import { differences } from '../model/shared-network.js';
+import type { HereNetwork, Removal, SharedEntry } from './network-sync.js';
+
+/** Milliseconds after the last network went for which `docker network prune` may yet say that it was the cause. */
+const PRUNE_WINDOW = 1_500;
+/** Milliseconds for which a removal waits at most while others go on. */
+const PRUNE_PATIENCE = 10_000;
+/** Milliseconds for which a network counts as used after its last container left it: it may be restarting. */
+const RESTART = 1_000;
+/** Milliseconds for which what we made is known as such: until then the datastore has surely said if it was removed. */
+const FRESH = 60_000;
+
+interface Copy {
+  readonly name: string;
+  readonly uid: string;
+  /** Docker no longer lists it, and has not said why. */
+  missingSince?: number;
+}
+
+interface Pending {
+  readonly uid: string;
+  readonly at: number;
+  isPruned: boolean;
+}
+
+/**
+ * What a host remembers between looks, to tell a removal by a user from a network that was never here, and what it made
+ * itself from what a user made. Nothing of it has to outlive the daemon: forgotten, a removal is put back, never the other
+ * way round. Times are in milliseconds of a clock that never goes back.
+ */
+export class SyncMemory {
+  private readonly known = new Map<string, Copy>();
+  private readonly recent = new Map<string, { readonly uid: string; readonly at: number }>();
+  /** As of the last look. */
+  private listed: readonly HereNetwork[] = [];
+  /** By name: what Docker was asked to make and has not answered. */
+  private readonly asked = new Map<string, string>();
+  /** What Docker said has gone, by id; whether it was a copy is settled at the next look. */
+  private readonly destroyed = new Map<string, { readonly at: number; isPruned: boolean }>();
+  private readonly pending = new Map<string, Pending>();
+  private readonly used = new Set<string>();
+  private readonly leftAt = new Map<string, number>();
+  private lastDestroyed = -Infinity;
+  readonly unmakeable = new Set<string>();
+
+  /** Docker has destroyed a network. */
+  networkDestroyed(id: string, now: number): void {
+    this.lastDestroyed = now;
+    this.destroyed.set(id, { at: now, isPruned: false });
+  }
+
+  /** `docker network prune` has ended: what went and is not written yet went by it. */
+  pruned(): void {
+    for (const removal of [...this.pending.values(), ...this.destroyed.values()]) removal.isPruned = true;
+  }
+
+  /** dockerd is away: whether it was about to say `prune` will not be known. */
+  dockerLost(): void {
+    this.pruned();
+  }
+
+  /** dockerd is back, perhaps without its data: what it lacks now nobody has removed. */
+  dockerConnected(): void {
+    this.known.clear();
+    this.destroyed.clear();
+    this.listed = [];
+  }
+
+  /** Docker is being asked to make a network. */
+  asking(name: string, uid: string): void {
+    this.asked.set(name, uid);
+  }
+
+  /** Docker will not. */
+  refused(name: string): void {
+    this.asked.delete(name);
+  }
+
+  /** Docker has made it. If it had been pruned, that is settled. */
+  made(name: string, id: string, uid: string, now: number): void {
+    this.asked.delete(name);
+    this.pending.delete(name);
+    this.recent.set(id, { uid, at: now });
+    // It may be removed before it is looked at.
+    this.isCopy(id, name, uid);
+  }
+
+  /** We remove it: that is no removal by a user. */
+  removing(id: string): void {
+    this.known.delete(id);
+    this.listed = this.listed.filter(network => network.id !== id);
+  }
+
+  /** A network of this host is now that of all. */
+  isCopy(id: string, name: string, uid: string): void {
+    this.known.set(id, { name, uid });
+  }
+
+  /** The datastore says that it was removed. */
+  isBuried(name: string): void {
+    this.pending.delete(name);
+  }
+
+  /** Takes note of how things are. `usedHere`: ids of networks that a container of this host is in. */
+  look(
+    here: readonly HereNetwork[],
+    shared: ReadonlyMap<string, SharedEntry>,
+    usedHere: ReadonlySet<string>,
+    now: number,
+  ): void {
+    this.noteUse(usedHere, now);
+    const ids = new Set(here.map(({ id }) => id));
+    for (const [id, { at }] of this.recent) if (now - at > FRESH || !ids.has(id)) this.recent.delete(id);
+    // Also what has gone since, and was made on another host as well since.
+    for (const network of this.listed)
+      if (!this.known.has(network.id)) this.noteNetwork(network, shared.get(network.name), now);
+    for (const network of here) this.noteNetwork(network, shared.get(network.name), now);
+    this.listed = here;
+    this.settleDestroyed(ids, now);
+    for (const [id, copy] of this.known) {
+      if (ids.has(id)) {
+        delete copy.missingSince;
+        continue;
+      }
+      copy.missingSince ??= now;
+      // The event says it a moment after the list; without one it was not removed while we looked.
+      if (now - copy.missingSince > PRUNE_WINDOW) this.known.delete(id);
+    }
+    for (const [name, { uid }] of this.pending) {
+      const entry = shared.get(name);
+      const isBack = here.some(network => network.name === name && network.isOurs);
+      if (isBack || !entry || entry.removed || entry.uid !== uid) this.pending.delete(name);
+    }
+  }
+
+  get fresh(): ReadonlyMap<string, string> {
+    return new Map([...this.recent].map(([id, { uid }]) => [id, uid]));
+  }
+
+  get copies(): ReadonlyMap<string, string> {
+    return new Map([...this.known].map(([id, { uid }]) => [id, uid]));
+  }
+
+  /** Those by name, and what vanished without a word yet. */
+  removals(now: number): ReadonlyMap<string, Removal> {
+    const vanished = [...this.known.values()]
+      .filter(({ missingSince }) => missingSince !== undefined)
+      .map(({ name, uid }) => [name, { uid, how: 'unsaid' }] as const);
+    const isOver = now - this.lastDestroyed >= PRUNE_WINDOW;
+    const said = [...this.pending].map(([name, { uid, at, isPruned }]) => {
+      const how = isPruned ? 'pruned' : isOver || now - at >= PRUNE_PATIENCE ? 'removed' : 'unsure';
+      return [name, { uid, how }] as const;
+    });
+    return new Map<string, Removal>([...vanished, ...said]);
+  }
+
+  /** What counts as used, of what is used. */
+  inUse(usedHere: ReadonlySet<string>): ReadonlySet<string> {
+    return new Set([...usedHere, ...this.leftAt.keys()]);
+  }
+
+  /** Milliseconds until something of this changes by itself; infinite where nothing does. */
+  dueIn(now: number): number {
+    const times = [
+      ...[...this.leftAt.values()].map(at => at + RESTART),
+      ...[...this.known.values()].map(({ missingSince = Infinity }) => missingSince + PRUNE_WINDOW + 1),
+      ...[...this.pending.values()].map(({ at }) =>
+        Math.min(this.lastDestroyed + PRUNE_WINDOW, at + PRUNE_PATIENCE),
+      ),
+    ];
+    // What is due already waits for something else.
+    return Math.min(...times.filter(time => time > now)) - now;
+  }
+
+  private noteUse(usedHere: ReadonlySet<string>, now: number): void {
+    for (const id of this.used) if (!usedHere.has(id)) this.leftAt.set(id, now);
+    this.used.clear();
+    for (const id of usedHere) this.used.add(id);
+    for (const [id, at] of this.leftAt) if (this.used.has(id) || now - at >= RESTART) this.leftAt.delete(id);
+  }
+
+  private noteNetwork(
+    { id, name, isOurs, definition }: HereNetwork,
+    entry: SharedEntry | undefined,
+    now: number,
+  ) {
+    const known = this.known.get(id);
+    const uid = this.asked.get(name);
+    if (isOurs && !known && uid !== undefined) this.made(name, id, uid, now);
+    if (!isOurs || !entry || entry.removed) return;
+    if (differences(definition, entry.definition).length === 0) this.isCopy(id, name, entry.uid);
+    else this.known.delete(id);
+  }
+
+  private settleDestroyed(ids: ReadonlySet<string>, now: number): void {
+    for (const [id, { at, isPruned }] of this.destroyed) {
+      const copy = this.known.get(id);
+      if (copy && !ids.has(id)) this.pending.set(copy.name, { uid: copy.uid, at, isPruned });
+      if (copy || now - at > FRESH) this.destroyed.delete(id);
+      this.known.delete(id);
+    }
+  }
+}

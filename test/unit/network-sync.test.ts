@@ -1,0 +1,356 @@
+import { describe, expect, it } from 'vitest';
+import { SyncCluster } from './sync-cluster.js';
+import type { SyncHost } from './sync-cluster.js';
+
+const SUBNET = '192.0.2.0/24';
+const OTHER = '198.51.100.0/24';
+
+/** Three hosts; `net` is on all where `isMade`. */
+async function cluster(isMade = true): Promise<[SyncCluster, SyncHost, SyncHost, SyncHost]> {
+  const all = new SyncCluster(3);
+  if (isMade) {
+    await all.host(1).create('net', SUBNET);
+    await all.settle();
+  }
+  return [all, all.host(1), all.host(2), all.host(3)];
+}
+
+const names = (all: SyncCluster) => all.hosts.map(host => Object.keys(host.has()).sort().join());
+const calls = (all: SyncCluster) => all.hosts.map(host => host.calls);
+
+describe('a network made on one host', () => {
+  it('is made on all others, once, as it was typed', async () => {
+    const [all, one, two, three] = await cluster(false);
+    await one.create('net', SUBNET, { Labels: { a: 'b' }, Options: { mtu: '1400' }, Attachable: true });
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+    expect(calls(all)).toEqual([0, 1, 1]);
+    for (const host of [two, three])
+      expect(host.find('net')?.definition).toEqual(one.find('net')?.definition);
+  });
+
+  it('is one where two hosts make it at once', async () => {
+    const [all, one, two] = await cluster(false);
+    await one.create('net', SUBNET);
+    await two.create('net', SUBNET);
+    await one.look(() => two.look());
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+    expect(calls(all)).toEqual([0, 0, 1]);
+    expect(all.hosts.flatMap(({ reports }) => reports)).toEqual([]);
+  });
+
+  it('stays where another differs, which is said once', async () => {
+    const [all, one, two, three] = await cluster(false);
+    await one.create('net', SUBNET);
+    await two.create('net', OTHER);
+    await all.settle();
+    await all.settle();
+    expect([one, two, three].map(host => host.has().net)).toEqual(
+      [SUBNET, OTHER, SUBNET].map(subnet => JSON.stringify([{ subnet, auxiliary: {} }])),
+    );
+    expect(two.reports).toEqual([expect.stringContaining('they differ in --subnet')]);
+    expect([one.reports, three.reports]).toEqual([[], []]);
+    expect(two.calls).toBe(0);
+  });
+
+  it('is the first where two that differ are made at once', async () => {
+    const [all, one, two] = await cluster(false);
+    await one.create('net', SUBNET);
+    await two.create('net', OTHER);
+    await one.look(() => two.look());
+    expect(Object.values(await all.shared())).toEqual([expect.stringContaining(OTHER)]);
+    await all.settle();
+    expect(one.reports).toHaveLength(1);
+    expect(two.reports).toEqual([]);
+  });
+
+  it('is one on a host whose Docker makes two of one name: that of the user', async () => {
+    const [all, one, two] = await cluster(false);
+    two.checksNames = false;
+    await one.create('net', SUBNET);
+    await one.look();
+    let made: string | undefined;
+    await two.look(async () => {
+      made = await two.create('net', SUBNET);
+    });
+    expect(two.networks.size).toBe(2);
+    await all.settle();
+    expect([...two.networks.keys()]).toEqual([made]);
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+  });
+
+  it('is not made where a bridge has the name, until that has gone', async () => {
+    const [all, one, , three] = await cluster(false);
+    await three.create('net', SUBNET, { Driver: 'bridge' });
+    await one.create('net', SUBNET);
+    await all.settle();
+    expect(three.reports).toEqual([expect.stringContaining('of driver bridge')]);
+    expect(three.find('net')?.driver).toBe('bridge');
+    await three.remove('net');
+    await all.settle();
+    expect(three.find('net')?.driver).toBe('calico');
+  });
+
+  it('is tried once where Docker makes something else of it', async () => {
+    const [all, one, two] = await cluster(false);
+    two.twist = ({ EnableIPv4: _unknown, ...body }) => body;
+    await one.create('net', '2001:db8::/64', { EnableIPv4: false, EnableIPv6: true });
+    await all.settle();
+    await all.settle();
+    expect(names(all)).toEqual(['net', '', 'net']);
+    expect(two.calls).toBe(2);
+    expect(two.reports).toEqual([expect.stringContaining('cannot be made here')]);
+  });
+
+  it('comes to a host that was cut off, and from one', async () => {
+    const [all, one, , three] = await cluster(false);
+    three.isCut = true;
+    await one.create('net', SUBNET);
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', '']);
+    three.isCut = false;
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+  });
+
+  it('is put back where Docker loses it, or it is removed while the daemon is away', async () => {
+    const [all, one, two] = await cluster();
+    await one.restartDaemon(() => one.remove('net'));
+    await two.wipe();
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+  });
+
+  it('costs nothing while nothing happens', async () => {
+    const [all] = await cluster();
+    const before = { ...all.store.calls };
+    const done = calls(all);
+    for (const host of all.hosts) for (let look = 0; look < 5; look += 1) await host.look();
+    expect(calls(all)).toEqual(done);
+    expect(all.store.calls.transact).toBe(before.transact);
+  });
+});
+
+describe('a network removed on one host', () => {
+  it('goes from all at once where it is unused, and nothing is left of it', async () => {
+    const [all, , two, three] = await cluster();
+    await three.remove('net');
+    await three.look();
+    await two.look();
+    expect(Object.keys(two.has())).toEqual([]);
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+    expect(await all.shared()).toEqual({});
+  });
+
+  it('stays where it is used until that ends, and nobody makes it anew', async () => {
+    const [all, one, two, three] = await cluster();
+    two.run('net');
+    await one.remove('net');
+    await one.look();
+    // It could yet have been `prune`.
+    expect(Object.keys(three.has())).toEqual(['net']);
+    await all.settle();
+    expect(names(all)).toEqual(['', 'net', '']);
+    await one.restartDaemon();
+    await two.restartDaemon();
+    await all.settle();
+    expect(names(all)).toEqual(['', 'net', '']);
+    two.stop('net');
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+    expect(await all.shared()).toEqual({});
+    expect(calls(all)).toEqual([0, 2, 2]);
+  });
+
+  it('survives the restart of its last container', async () => {
+    const [all, one, two] = await cluster();
+    two.run('net');
+    await one.remove('net');
+    await all.settle();
+    two.stop('net');
+    await two.look();
+    all.now += 500;
+    await two.look();
+    expect(Object.keys(two.has())).toEqual(['net']);
+    two.run('net');
+    await all.settle();
+    expect(Object.keys(two.has())).toEqual(['net']);
+  });
+
+  it('goes from a host that was away', async () => {
+    const [all, one, , three] = await cluster();
+    three.isCut = true;
+    await one.remove('net');
+    await all.settle();
+    expect(names(all)).toEqual(['', '', 'net']);
+    expect(await all.shared()).toEqual({ net: '-' });
+    three.isCut = false;
+    await three.restartDaemon();
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+    expect(await all.shared()).toEqual({});
+  });
+
+  it('goes from a host that was just about to make it', async () => {
+    const [all, one, , three] = await cluster(false);
+    await one.create('net', SUBNET);
+    await one.look();
+    await three.look(async () => {
+      await one.remove('net');
+      await one.look();
+      expect(await all.shared()).toEqual({});
+    });
+    expect(Object.keys(three.has())).toEqual(['net']);
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+  });
+
+  it('lives again where a user makes it again, also where it is still used', async () => {
+    const [all, one, two, three] = await cluster();
+    two.run('net');
+    await one.remove('net');
+    await all.settle();
+    await three.create('net', SUBNET);
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+    two.stop('net');
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+  });
+
+  it.each([false, true])(
+    'lives again also where a host was just removing it (restarted: %s)',
+    async restarts => {
+      const [all, one, two, three] = await cluster();
+      two.isCut = true;
+      await one.remove('net');
+      await all.settle();
+      two.isCut = false;
+      if (restarts) await two.restartDaemon();
+      await two.look();
+      expect(Object.keys(two.has())).toEqual([]);
+      await three.create('net', SUBNET);
+      await three.look();
+      await all.settle();
+      expect(names(all)).toEqual(['net', 'net', 'net']);
+    },
+  );
+
+  it('makes place for another of its name, first where it is unused', async () => {
+    const [all, one, two] = await cluster();
+    two.run('net');
+    await one.remove('net');
+    await all.settle();
+    await one.create('net', OTHER);
+    await all.settle();
+    const subnets = () => all.hosts.map(host => host.has().net?.split('"')[3]);
+    expect(subnets()).toEqual([OTHER, SUBNET, OTHER]);
+    await two.restartDaemon();
+    two.stop('net');
+    await all.settle();
+    expect(subnets()).toEqual([OTHER, OTHER, OTHER]);
+  });
+
+  it('does not take with it one that differs', async () => {
+    const [all, one, two] = await cluster();
+    await two.restartDaemon(async () => {
+      await two.remove('net');
+      await two.create('net', OTHER);
+    });
+    await all.settle();
+    await two.remove('net');
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+    expect(two.has()).toEqual(one.has());
+  });
+
+  it('is removed also where it was only just made', async () => {
+    const [all, one, two] = await cluster(false);
+    await one.create('net', SUBNET);
+    await one.look();
+    await two.look();
+    await two.remove('net');
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+    expect(calls(all)).toEqual([1, 1, 0]);
+  });
+
+  it('is removed also where it was made by two, and neither has seen that yet', async () => {
+    const [all, one, two] = await cluster(false);
+    await one.create('net', SUBNET);
+    await two.create('net', SUBNET);
+    await one.look(() => two.look());
+    await one.remove('net');
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+  });
+
+  it('is not removed where it is made again at once', async () => {
+    const [all, one, two] = await cluster();
+    await one.remove('net');
+    await one.create('net', SUBNET);
+    await all.settle();
+    expect(calls(all)).toEqual([0, 1, 1]);
+    await one.wipe();
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+    expect(two.calls).toBe(1);
+  });
+
+  it('is waited for where Docker lists it no longer, and has not said why', async () => {
+    const [all, one, two] = await cluster();
+    const say = await one.removeSilently('net');
+    expect(await one.look()).toBe(0);
+    say();
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+    await two.create('net', SUBNET);
+    await all.settle();
+    await one.removeSilently('net');
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+  });
+
+  it('stays removed where etcd was away when it was', async () => {
+    const [all, one] = await cluster();
+    one.isCut = true;
+    await one.remove('net');
+    all.now += 60_000;
+    one.isCut = false;
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+  });
+});
+
+describe('docker network prune', () => {
+  it('takes what nobody uses from all hosts', async () => {
+    const [all, one] = await cluster();
+    await one.prune();
+    await all.settle();
+    expect(names(all)).toEqual(['', '', '']);
+    expect(await all.shared()).toEqual({});
+  });
+
+  it('does not take what another host uses', async () => {
+    const [all, one, two] = await cluster();
+    await one.create('spare', OTHER);
+    await all.settle();
+    two.run('net');
+    await one.prune();
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+    expect(calls(all)).toEqual([1, 3, 3]);
+  });
+
+  it('is believed where dockerd goes before it says which it was', async () => {
+    const [all, one, two] = await cluster();
+    two.run('net');
+    await one.remove('net');
+    await one.look();
+    await one.wipe();
+    await all.settle();
+    expect(names(all)).toEqual(['net', 'net', 'net']);
+  });
+});
