@@ -15,9 +15,12 @@ export interface Watch {
   close(): void;
 }
 
-const ROUTE = { protocol: 0, link: 1, route4: 7, route6: 11 };
+const ROUTE = { protocol: 0, link: 1, address4: 5, route4: 7, address6: 9, route6: 11 };
 const NETFILTER = { protocol: 12, nftables: 7, subsystem: 10 };
 const NEW_LINK = 16;
+const DEL_LINK = 17;
+const NEW_ADDRESS = 20;
+const DEL_ADDRESS = 21;
 const DEL_ROUTE = 25;
 const IFF_UP = 1;
 
@@ -43,6 +46,38 @@ export function watchRoutes(
     }
   });
   return { close: () => socket.close() };
+}
+
+/**
+ * What concerns the way to other hosts. `lost`: a route of `protocol` went; `linkUp`: an interface was set up; `addresses`:
+ * addresses of the host, or interfaces that may have some, came or went.
+ */
+export function watchPeers(
+  protocol: number,
+  heard: { lost(destination: string): void; linkUp(): void; addresses(): void; overrun(): void },
+): Watch {
+  const groups = [ROUTE.link, ROUTE.address4, ROUTE.address6, ROUTE.route4, ROUTE.route6];
+  const socket = listen(ROUTE.protocol, groups, 'watch the way to other hosts', heard.overrun);
+  onMessages(socket, message => {
+    if (message.type === DEL_ROUTE) {
+      const route = decodeRoute(message.data, protocol);
+      if (route !== undefined) heard.lost(route.destination);
+    } else if (message.type === NEW_LINK) {
+      // ifi_change: set up just now, or the last of the carrier's coming and going.
+      const isUp = (message.data.readUInt32LE(8) & IFF_UP) !== 0;
+      if (isUp && (message.data.readUInt32LE(12) & IFF_UP) !== 0 && !isContainers(message.data))
+        heard.linkUp();
+    } else if ([NEW_ADDRESS, DEL_ADDRESS].includes(message.type)) {
+      // ifa_scope: those of the link or the host only, as each container's interface has, reach no other host.
+      if (message.data[3] === 0) heard.addresses();
+    } else if (message.type === DEL_LINK && !isContainers(message.data)) heard.addresses();
+  });
+  return { close: () => socket.close() };
+}
+
+/** Containers come and go all the time, and nobody is reached by their interfaces. */
+function isContainers(link: Buffer): boolean {
+  return decodeLink(link).kind === 'veth' && /^(cali|temp|veth)/.test(decodeLink(link).name);
 }
 
 /** Messages of nf_tables (linux/netfilter/nf_tables.h) that can concern our rule pair. */
