@@ -1,7 +1,9 @@
 import type { Logger } from 'pino';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
+import { NodeRegistration } from './agent/node-registration.js';
 import { Observer } from './agent/observe.js';
+import { OtherHosts, mirrorOfNodes } from './agent/other-hosts.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
 import type { Config } from './config.js';
@@ -85,6 +87,14 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     mtu: config.vethMtu,
     applyHostState: host.applyNow,
     log: logOf('endpoints'),
+  });
+  const { peers } = dataplane;
+  const nodes = mirrorOfNodes(store, logOf('nodes'));
+  const others = new OtherHosts(store, { node, pools: facts.pools, nodes, peers, log: logOf('routing') });
+  const registration = new NodeRegistration({
+    ...{ store, node, nodes, host: peers, log: logOf('node') },
+    source: { 4: config.ip, 6: config.ip6 },
+    method: { 4: config.ipDetection, 6: config.ip6Detection },
   });
   const engine = new DockerEngine(config.dockerHost);
   const names = new NetworkNames((id, name) => {
@@ -196,6 +206,8 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
         { connected: dockerConnected, lost: () => reconciler.dockerLost(), event: dockerSaid },
         logOf('docker'),
       );
+      registration.start();
+      if (config.dataplane === 'native') others.start();
       whenDatastoreAnswers().catch((error: unknown) =>
         log.error({ reason: reason(error) }, 'start is incomplete'),
       );
@@ -204,7 +216,8 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
       unfollow();
       host.stop();
       reconciler.stop();
-      for (const part of [facts, networks, endpoints, reservations]) part.close();
+      for (const part of [registration, others, nodes, facts, networks, endpoints, reservations])
+        part.close();
     },
   };
 }
