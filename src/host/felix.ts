@@ -40,6 +40,8 @@ export class FelixDataplane implements Dataplane {
     this.peers = {
       routeAll: byFelix,
       route: byFelix,
+      tunnel: byFelix,
+      tunnelMtu: () => undefined,
       addresses: () => host.addresses(),
       sourceTo: address => host.sourceTo(address),
       onAddressChange: changed => host.onAddressChange(changed),

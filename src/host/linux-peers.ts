@@ -1,8 +1,10 @@
 import type { Logger } from '../log.js';
-import { reason } from '../errors.js';
+import { HostError, reason } from '../errors.js';
+import { NetlinkSocket } from './netlink.js';
 import { PeerRoutes } from './peer-routes.js';
-import type { InterfaceAddress, PeerHop, Peers } from './peers.js';
+import type { InterfaceAddress, PeerHop, Peers, Tunnel, TunnelPeer } from './peers.js';
 import { RtNetlink } from './rtnetlink.js';
+import { Vxlan } from './vxlan.js';
 import { watchPeers } from './watch.js';
 import type { Watch } from './watch.js';
 
@@ -22,6 +24,11 @@ export interface LinuxPeersOptions {
 /** See {@link Peers}. Opens a netlink socket, and one more for notifications when it is first used. */
 export class LinuxPeers implements Peers {
   private readonly netlink = new RtNetlink();
+  private readonly socket = new NetlinkSocket(0);
+  private readonly vxlan = {
+    4: new Vxlan(4, this.netlink, this.socket),
+    6: new Vxlan(6, this.netlink, this.socket),
+  };
   private readonly routes: PeerRoutes;
   private readonly listeners = new Set<() => void>();
   private watch: Watch | undefined;
@@ -32,13 +39,14 @@ export class LinuxPeers implements Peers {
   private addressesChanged = false;
   private isApplied = false;
   private complaint: string | undefined;
+  private failure: string | undefined;
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly options: LinuxPeersOptions,
     private readonly log: Logger,
   ) {
-    this.routes = new PeerRoutes(this.netlink, options.routeProtocol, () => undefined);
+    this.routes = new PeerRoutes(this.netlink, options.routeProtocol, family => this.vxlan[family].index);
   }
 
   async routeAll(routes: ReadonlyMap<string, PeerHop>): Promise<void> {
@@ -51,6 +59,23 @@ export class LinuxPeers implements Peers {
   async route(changes: ReadonlyMap<string, PeerHop | undefined>): Promise<void> {
     await this.inTurn(() => this.routes.change(changes));
     this.complain();
+  }
+
+  async tunnel(family: 4 | 6, tunnel: Tunnel | undefined, ends: readonly TunnelPeer[]): Promise<void> {
+    const vxlan = this.vxlan[family];
+    await this.inTurn(async () => {
+      if (!tunnel) return vxlan.remove();
+      const { index } = vxlan;
+      await vxlan.apply(tunnel, ends);
+      // Routes by a device that was made anew went with the old one, or had to wait for it.
+      if (vxlan.index !== index) await this.routes.restore();
+    });
+    this.isApplied = true;
+    this.follow();
+  }
+
+  tunnelMtu(family: 4 | 6): number | undefined {
+    return this.vxlan[family].mtu;
   }
 
   async addresses(): Promise<readonly InterfaceAddress[]> {
@@ -78,7 +103,10 @@ export class LinuxPeers implements Peers {
   async removeAll(): Promise<void> {
     this.unfollow();
     this.isApplied = false;
-    await this.inTurn(() => this.routes.removeAll());
+    await this.inTurn(async () => {
+      await this.routes.removeAll();
+      for (const vxlan of [this.vxlan[4], this.vxlan[6]]) await vxlan.remove();
+    });
   }
 
   /** Leaves everything as it is. */
@@ -86,6 +114,7 @@ export class LinuxPeers implements Peers {
     this.unfollow();
     this.listeners.clear();
     await this.turn;
+    this.socket.close();
     this.netlink.close();
   }
 
@@ -97,6 +126,7 @@ export class LinuxPeers implements Peers {
         lost: destination => this.routes.lost(destination) && this.soon(false),
         // IPv4 routes go without a word when their interface is set down.
         linkUp: () => this.soon(true),
+        device: index => (this.vxlan[4].isMine(index) || this.vxlan[6].isMine(index)) && this.soon(true),
         addresses: () => {
           this.addressesChanged = true;
           this.soon(true);
@@ -134,9 +164,8 @@ export class LinuxPeers implements Peers {
     if (addressesChanged) for (const listener of this.listeners) listener();
     if (!this.isApplied) return;
     try {
-      const restored = await this.inTurn(() =>
-        everything ? this.routes.restore() : this.routes.restoreMissing(),
-      );
+      const restored = await this.inTurn(() => (everything ? this.restore() : this.routes.restoreMissing()));
+      this.failure = undefined;
       if (restored.length > 0)
         this.log.warn(
           { repaired: restored.slice(0, REPORTED), count: restored.length },
@@ -144,10 +173,29 @@ export class LinuxPeers implements Peers {
         );
       this.complain();
     } catch (error) {
-      this.log.error({ reason: reason(error) }, 'cannot check the routes to other hosts');
+      this.failed(reason(error));
       // A dump that fails tells nothing: the next look is at everything.
       this.isAllDue = true;
     }
+  }
+
+  private async restore(): Promise<string[]> {
+    const restored: string[] = [];
+    const failures: string[] = [];
+    // A tunnel that cannot be made must not keep routes from the host.
+    for (const part of [this.vxlan[4], this.vxlan[6], this.routes])
+      await part.restore().then(
+        done => restored.push(...done),
+        (error: unknown) => failures.push(reason(error)),
+      );
+    if (failures.length > 0) throw new HostError(failures.join('; '));
+    return restored;
+  }
+
+  /** Says it once, while it stays the same. */
+  private failed(text: string): void {
+    if (text !== this.failure) this.log.error({ reason: text }, 'cannot check the way to other hosts');
+    this.failure = text;
   }
 
   /** Says what the kernel does not take: once, and again when that changes. */

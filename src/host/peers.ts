@@ -35,7 +35,6 @@ export interface TunnelPeer {
 
 /** Calico's VXLAN device of one family. */
 export interface Tunnel {
-  readonly family: 4 | 6;
   /** This host's, inside the tunnel. */
   readonly address: string;
   readonly mac: string;
@@ -48,6 +47,13 @@ export interface Peers {
   routeAll(routes: ReadonlyMap<string, PeerHop>): Promise<void>;
   /** What is different now; undefined: no route any more. The rest stays as it is. Throws HostError. */
   route(changes: ReadonlyMap<string, PeerHop | undefined>): Promise<void>;
+  /**
+   * Calico's VXLAN of one family with these hosts at its other ends, or none: then our device goes. Before routes by it
+   * are asked for, and the other way round at its end. Throws HostError.
+   */
+  tunnel(family: 4 | 6, tunnel: Tunnel | undefined, ends: readonly TunnelPeer[]): Promise<void>;
+  /** The largest packet that fits through it, in bytes; undefined where there is none. */
+  tunnelMtu(family: 4 | 6): number | undefined;
   /** All addresses of the host, in the order of its interfaces. */
   addresses(): Promise<readonly InterfaceAddress[]>;
   /** The address of the host that the kernel would use to reach another; undefined where it cannot. */

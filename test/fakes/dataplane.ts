@@ -1,4 +1,4 @@
-import type { InterfaceAddress, PeerHop, Peers } from '../../src/host/peers.js';
+import type { InterfaceAddress, PeerHop, Peers, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import type {
   Dataplane,
   EndpointWiring,
@@ -10,6 +10,7 @@ import type {
 /** A way to other hosts that only remembers what it was told. */
 export class FakePeers implements Peers {
   readonly routes = new Map<string, PeerHop>();
+  readonly tunnels = new Map<4 | 6, (Tunnel & { ends: readonly TunnelPeer[] }) | undefined>();
   own: InterfaceAddress[] = [];
   private readonly listeners = new Set<() => void>();
 
@@ -21,6 +22,12 @@ export class FakePeers implements Peers {
     for (const [destination, hop] of changes)
       if (hop) this.routes.set(destination, hop);
       else this.routes.delete(destination);
+  }
+  async tunnel(family: 4 | 6, tunnel: Tunnel | undefined, ends: readonly TunnelPeer[]): Promise<void> {
+    this.tunnels.set(family, tunnel && { ...tunnel, ends });
+  }
+  tunnelMtu(family: 4 | 6): number | undefined {
+    return this.tunnels.get(family) && (family === 4 ? 1450 : 1430);
   }
   async addresses(): Promise<readonly InterfaceAddress[]> {
     return this.own;

@@ -16,7 +16,7 @@ import ts from 'typescript';
 import type { EndpointWiring } from '../../src/host/dataplane.js';
 import type { LinuxDataplane } from '../../src/host/linux.js';
 import type { LinuxPeers } from '../../src/host/linux-peers.js';
-import type { PeerHop } from '../../src/host/peers.js';
+import type { PeerHop, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import type { PortReservations } from '../../src/host/port-reservations.js';
 
 /**
@@ -99,7 +99,8 @@ export class Namespace {
 /** What `call` may name, with its arguments and result. */
 type Methods = LinuxDataplane &
   Pick<PortReservations, 'reserve' | 'release'> &
-  Pick<LinuxPeers, 'addresses' | 'sourceTo'> & {
+  Pick<LinuxPeers, 'addresses' | 'sourceTo' | 'tunnelMtu'> & {
+    tunnel(family: 4 | 6, tunnel: Tunnel | null, ends: readonly TunnelPeer[]): Promise<void>;
     logged(): unknown[];
     routeAll(routes: readonly (readonly [string, PeerHop])[]): Promise<void>;
     route(changes: readonly (readonly [string, PeerHop | null])[]): Promise<void>;
