@@ -2,10 +2,12 @@ import type { Logger } from 'pino';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
 import { NodeRegistration } from './agent/node-registration.js';
+import { NodeWriter } from './agent/node-writer.js';
 import { Observer } from './agent/observe.js';
 import { OtherHosts, mirrorOfNodes } from './agent/other-hosts.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
+import { TunnelAddresses } from './agent/tunnel-addresses.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
 import { withDeadline } from './deadline.js';
@@ -16,9 +18,10 @@ import { followDocker } from './docker/follow.js';
 import { NetworkNames } from './docker/network-names.js';
 import { reason, RequestError } from './errors.js';
 import type { Dataplane } from './host/dataplane.js';
+import { encapsulatedMtu } from './host/peers.js';
 import { PortReservations } from './host/port-reservations.js';
 import { Allocator } from './ipam/allocator.js';
-import { parseCidr } from './ipam/cidr.js';
+import { parseAddress, parseCidr } from './ipam/cidr.js';
 import { choosePool } from './ipam/default-pool.js';
 import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
@@ -85,14 +88,22 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
     facts,
     interfacePrefix: config.interfacePrefix,
     mtu: config.vethMtu,
+    pathMtu: (address, hostMtu) => {
+      const parsed = parseAddress(address);
+      const pool = parsed && facts.poolOf(parsed);
+      return pool && pool.vxlanMode !== 'Never'
+        ? encapsulatedMtu(peers, pool.cidr.family, hostMtu)
+        : undefined;
+    },
     applyHostState: host.applyNow,
     log: logOf('endpoints'),
   });
   const { peers } = dataplane;
   const nodes = mirrorOfNodes(store, logOf('nodes'));
   const others = new OtherHosts(store, { node, pools: facts.pools, nodes, peers, log: logOf('routing') });
+  const writer = new NodeWriter(store, node, nodes);
   const registration = new NodeRegistration({
-    ...{ store, node, nodes, host: peers, log: logOf('node') },
+    ...{ writer, nodes, host: peers, log: logOf('node') },
     source: { 4: config.ip, 6: config.ip6 },
     method: { 4: config.ipDetection, 6: config.ip6Detection },
   });
@@ -111,6 +122,10 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
   const creations = new NetworkCreations();
   const ensureDefaultPools = () => defaultPools(config, facts, pools, dataplane);
   const allocator = new Allocator(store, facts, isGlobal, logOf('ipam'));
+  const tunnels = new TunnelAddresses({
+    ...{ store, node, facts, allocator, writer, log: logOf('node') },
+    onNodeChange: changed => nodes.onEntries(keys => keys.has(writer.key) && changed()),
+  });
   const removal = { endpoints, dataplane, joiner, ports, perEndpoint: new KeyedLock() };
   const ipam = ipamDriver({
     allocator,
@@ -207,7 +222,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
         logOf('docker'),
       );
       registration.start();
-      if (config.dataplane === 'native') others.start();
+      if (config.dataplane === 'native') for (const part of [others, tunnels]) part.start();
       whenDatastoreAnswers().catch((error: unknown) =>
         log.error({ reason: reason(error) }, 'start is incomplete'),
       );
@@ -216,7 +231,7 @@ export function createServices(config: Config, store: Store, dataplane: Dataplan
       unfollow();
       host.stop();
       reconciler.stop();
-      for (const part of [registration, others, nodes, facts, networks, endpoints, reservations])
+      for (const part of [registration, tunnels, others, nodes, facts, networks, endpoints, reservations])
         part.close();
     },
   };

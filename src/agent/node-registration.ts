@@ -1,31 +1,24 @@
 import type { Logger } from 'pino';
 import type { AddressSource } from '../setting-kinds.js';
-import { resourceKey } from '../datastore/keys.js';
 import type { Mirror } from '../datastore/mirror.js';
-import type { Store } from '../datastore/store.js';
 import { withDeadline } from '../deadline.js';
-import { ConflictError } from '../errors.js';
 import { detectAddress } from '../host/autodetect.js';
 import type { DetectionMethod } from '../host/autodetect.js';
 import type { InterfaceAddress, Peers } from '../host/peers.js';
 import { parseAddress, bits, formatAddress } from '../ipam/cidr.js';
 import type { Family } from '../ipam/cidr.js';
-import { formatChangedNode, formatNewNode, parseNode } from '../model/node.js';
 import type { CalicoNode, NodeChange } from '../model/node.js';
 import { keepApplied } from './keep-applied.js';
+import type { NodeWriter } from './node-writer.js';
 
 /** Milliseconds between looks that nothing asks for. */
 const CHECK = 30_000;
 /** For all round trips of one look. */
 const PATIENCE = 10_000;
-/** Others may write the Node at the same time, though seldom. */
-const ATTEMPTS = 5;
 const FAMILIES = [4, 6] as const;
 
 export interface RegistrationParts {
-  readonly store: Store;
-  /** This node's name. */
-  readonly node: string;
+  readonly writer: NodeWriter;
   /** Of all Nodes, by key. */
   readonly nodes: Mirror<CalicoNode>;
   readonly host: Pick<Peers, 'addresses' | 'sourceTo' | 'onAddressChange'>;
@@ -40,7 +33,6 @@ export interface RegistrationParts {
  * while the Node is right; a change costs two. Nothing waits for it.
  */
 export class NodeRegistration {
-  private readonly key: string;
   private readonly kept;
   private readonly endings: (() => void)[] = [];
   /** What a start does beyond later looks, as Calico does, is still to do. */
@@ -48,7 +40,6 @@ export class NodeRegistration {
   private complaint = '';
 
   constructor(private readonly parts: RegistrationParts) {
-    this.key = resourceKey('nodes', parts.node);
     this.kept = keepApplied('the Node of this host', () => this.look(), parts.log);
   }
 
@@ -57,7 +48,7 @@ export class NodeRegistration {
     const { nodes, host } = this.parts;
     const timer = setInterval(this.kept.changed, CHECK).unref();
     this.endings.push(() => clearInterval(timer), host.onAddressChange(this.kept.changed));
-    this.endings.push(nodes.onEntries(keys => keys.has(this.key) && this.kept.changed()));
+    this.endings.push(nodes.onEntries(keys => keys.has(this.parts.writer.key) && this.kept.changed()));
     nodes.ready.then(this.kept.changed, () => undefined);
   }
 
@@ -68,37 +59,14 @@ export class NodeRegistration {
 
   /** Compares what is known of the Node with what it should be, and only where that differs goes to the datastore. */
   private async look(): Promise<void> {
-    const { nodes } = this.parts;
+    const { nodes, writer, host, log } = this.parts;
     if (!nodes.isCurrent) return;
-    const addresses = await this.parts.host.addresses();
-    if (await this.changeOf(nodes.get(this.key), addresses))
-      await withDeadline(PATIENCE, () => this.write(addresses));
-    this.isStart = false;
-  }
-
-  private async write(addresses: readonly InterfaceAddress[]): Promise<void> {
-    const { store, node, nodes, log } = this.parts;
-    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      const entry = await store.get(this.key);
-      const change = await this.changeOf(entry && parseNode(entry.value), addresses);
-      if (!change) return;
-      const value = entry ? formatChangedNode(entry.value, change) : formatNewNode(node, change, new Date());
-      // Somebody's garbage: the mirror has said so.
-      if (value === undefined) return;
-      const result = await store.transact({
-        compare: [
-          entry
-            ? { key: this.key, is: 'revision', revision: entry.revision }
-            : { key: this.key, is: 'absent' },
-        ],
-        then: [{ put: this.key, value }],
-      });
-      if (!result.succeeded) continue;
-      nodes.observe({ key: this.key, value, revision: result.revision });
-      log.info({ addresses: change.addresses ?? {} }, 'wrote the Node of this host');
-      return;
+    const onHost = await host.addresses();
+    if (await this.changeOf(writer.known, onHost)) {
+      const change = await withDeadline(PATIENCE, () => writer.write(node => this.changeOf(node, onHost)));
+      if (change) log.info({ addresses: change.addresses }, 'wrote the Node of this host');
     }
-    throw new ConflictError('others write the Node of this host all the time');
+    this.isStart = false;
   }
 
   /** Undefined where the Node is right as it is. */

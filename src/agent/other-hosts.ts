@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { BLOCKS_PREFIX, resourceKey, resourcesPrefix } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
 import type { Store } from '../datastore/store.js';
+import type { Family } from '../ipam/cidr.js';
 import type { Peers } from '../host/peers.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { parseNode } from '../model/node.js';
@@ -9,19 +10,21 @@ import type { CalicoNode } from '../model/node.js';
 import { RouteTable } from '../routing/route-table.js';
 import { parseRoutedBlock } from '../routing/routed-block.js';
 import type { RoutedBlock } from '../routing/routed-block.js';
+import { tunnelEnds } from '../routing/tunnel-ends.js';
 import { keepApplied } from './keep-applied.js';
 
 /** Hosts that cannot be reached are named a moment after a change, so that what passes by itself is not. */
 const REPORT_AFTER = 1_000;
 /** So many of them at once, and then how many more. */
 const REPORTED = 20;
+const FAMILIES = [4, 6] as const;
 
 export interface OtherHostsParts {
   /** This node's name. */
   readonly node: string;
   readonly pools: Mirror<IpPool>;
   readonly nodes: Mirror<CalicoNode>;
-  readonly peers: Pick<Peers, 'routeAll' | 'route'>;
+  readonly peers: Pick<Peers, 'routeAll' | 'route' | 'tunnel'>;
   readonly log: Logger;
 }
 
@@ -44,6 +47,7 @@ export class OtherHosts {
   private readonly kept;
   private readonly endings: (() => void)[] = [];
   private isWhole = false;
+  private areTunnelsStale = true;
   private report: NodeJS.Timeout | undefined;
   /** By node, why it cannot be reached. */
   private reported: ReadonlyMap<string, string> = new Map();
@@ -75,6 +79,7 @@ export class OtherHosts {
     await Promise.all([blocks.ready, nodes.ready, pools.ready]);
     const takePools = (): void => {
       table.setPools([...pools.values()]);
+      this.areTunnelsStale = true;
       kept.changed();
     };
     takePools();
@@ -87,6 +92,7 @@ export class OtherHosts {
           // This host's is registered again at once where somebody deletes it; its routes need not flicker for that.
           if (node || name !== own) table.setNode(name, node);
         }
+        this.areTunnelsStale = true;
         kept.changed();
       }),
       blocks.onEntries(keys => {
@@ -103,12 +109,28 @@ export class OtherHosts {
     if (nodes.get(resourceKey('nodes', node)) === undefined && !this.isWhole) return;
     const changes = table.takeChanges();
     const isWhole = this.isWhole;
+    const tunnels = !isWhole || this.areTunnelsStale ? FAMILIES.map(family => this.tunnelOf(family)) : [];
     // A failure may leave anything: the next time everything is compared.
     this.isWhole = false;
+    this.areTunnelsStale = false;
+    // Routes need the device, so it comes first and goes last. Without it the others are routed all the same.
+    const failures: unknown[] = [];
+    const failed = (error: unknown): void => void failures.push(error);
+    for (const { family, ends } of tunnels)
+      if (typeof ends === 'object') await peers.tunnel(family, ends.own, ends.others).catch(failed);
     if (!isWhole) await peers.routeAll(table.routes);
     else if (changes.size > 0) await peers.route(changes);
+    for (const { family, ends } of tunnels)
+      if (ends === 'none') await peers.tunnel(family, undefined, []).catch(failed);
+    if (failures.length > 0) throw failures[0];
     this.isWhole = true;
     this.report ??= setTimeout(() => this.reportUnreachable(), REPORT_AFTER).unref();
+  }
+
+  private tunnelOf(family: Family) {
+    const { nodes, node, pools } = this.parts;
+    const own = nodes.get(resourceKey('nodes', node));
+    return { family, ends: tunnelEnds(own, nodes.values(), [...pools.values()], family) };
   }
 
   private reportUnreachable(): void {

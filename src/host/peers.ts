@@ -61,3 +61,11 @@ export interface Peers {
   /** Calls back after addresses or interfaces of the host have changed; returns a function that ends it. */
   onAddressChange(changed: () => void): () => void;
 }
+
+/** What the encapsulation takes of each packet, in bytes: headers of IP, UDP, VXLAN and Ethernet. */
+export const VXLAN_OVERHEAD = { 4: 50, 6: 70 } as const;
+
+/** The largest packet that fits through the VXLAN of a family; a guess from the host's MTU while there is none yet. */
+export function encapsulatedMtu(peers: Pick<Peers, 'tunnelMtu'>, family: 4 | 6, hostMtu: number): number {
+  return peers.tunnelMtu(family) ?? hostMtu - VXLAN_OVERHEAD[family];
+}

@@ -1,6 +1,7 @@
 import { HostError } from '../errors.js';
 import { NLM, NetlinkError } from './netlink.js';
 import type { NetlinkRequest, NetlinkSocket } from './netlink.js';
+import { VXLAN_OVERHEAD } from './peers.js';
 import type { Tunnel, TunnelPeer } from './peers.js';
 import { RTM, namedLinkBody } from './rtnetlink-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
@@ -20,8 +21,6 @@ import type { Neighbour, VxlanLink } from './vxlan-messages.js';
 
 /** Tells our device from one of another Calico on this host, as with veths. */
 const LINK_GROUP = 81;
-/** What the encapsulation takes of each packet: headers of IP, UDP, VXLAN and Ethernet. */
-const OVERHEAD = { 4: 50, 6: 70 } as const;
 const NAMES = { 4: 'vxlan.calico', 6: 'vxlan-v6.calico' } as const;
 /** Requests in one datagram. */
 const BATCH = 200;
@@ -131,7 +130,7 @@ export class Vxlan {
     const link = (await this.netlink.links()).find(({ index }) => index === address?.device);
     if (!link)
       throw new HostError(`no interface has ${host}, the address in this host's Node: is IP set right?`);
-    return link.mtu - OVERHEAD[this.family];
+    return link.mtu - VXLAN_OVERHEAD[this.family];
   }
 
   private async ensureAddress(index: number, address: string, changes: string[]): Promise<void> {

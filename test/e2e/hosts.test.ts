@@ -1,9 +1,11 @@
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { resourceKey } from '../../src/datastore/keys.js';
 import { isObject } from '../../src/model/json.js';
 import { Bed } from '../bed/bed.js';
 import { startEtcd } from '../bed/etcd.js';
 import type { Host } from '../bed/host.js';
+import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import { CALICO, addressOf, container, ping, reportPeers, seenAs } from './calico-host.js';
 import { dump } from './datastore.js';
@@ -177,5 +179,123 @@ describe('three hosts on one segment', () => {
         (await peerRoutes(host(number))).some(route => route.includes('via 10.99.0.77')),
       );
     expect(await nodeOf(host(1), endpoint, 'h3')).toMatchObject({ bgp: { ipv4Address: '10.99.0.77/24' } });
+  });
+});
+
+describe('hosts in two subnets with a router between', () => {
+  let bed: Bed;
+  let hosts: Host[];
+  let endpoint: string;
+  const addresses: string[] = [];
+
+  beforeAll(async () => {
+    bed = await Bed.up({ hosts: 3, fabric: 'l3' });
+    hosts = [1, 2, 3].map(number => bed.host(number));
+    ({ endpoint } = await startEtcd(bed.host(1)));
+    await Promise.all(
+      hosts.map(async host => {
+        await host.serve({ ETCD_ENDPOINTS: endpoint, IP6: 'autodetect' });
+        await host.dockerd();
+        await host.image();
+      }),
+    );
+  });
+  afterAll(() => bed?.down());
+  const host = (number: number): Host => hosts[number - 1] ?? bed.host(number);
+  const address = (number: number): string => addresses[number - 1] ?? '';
+  const devices = async (one: Host) =>
+    (await peerRoutes(one)).map(route => / dev (\S+)/.exec(route)?.[1]).sort();
+
+  it('are not reached without encapsulation, and the log says which and what to do', async () => {
+    for (const number of [1, 2]) {
+      await host(number).docker('network', 'create', ...CALICO, '--subnet=198.18.0.0/24', 'bare');
+      await container(host(number), 'bare', 'bare');
+    }
+    const logged = await poll('a line in the log', 5_000, async () => {
+      const { stdout } = await host(1).run(['grep', '"peer":"h2"', host(1).logFile('calico-libnetwork')], {
+        check: false,
+      });
+      return stdout !== '' && stdout;
+    });
+    expect(logged).toContain('CrossSubnet');
+    expect(logged.trim().split('\n')).toHaveLength(1);
+    expect(await peerRoutes(host(1))).toEqual([]);
+    for (const number of [1, 2]) {
+      await host(number).docker('rm', '-f', 'bare');
+      await host(number).docker('network', 'rm', 'bare');
+    }
+  });
+
+  it('are reached by VXLAN, and those on the same segment directly, with vxlanMode=CrossSubnet', async () => {
+    for (const one of hosts) {
+      const options = ['--subnet=192.0.2.0/24', '--ipam-opt', 'vxlanMode=CrossSubnet'];
+      await one.docker('network', 'create', ...CALICO, ...options, 'shared');
+      await container(one, 'box', 'shared');
+      addresses.push(await addressOf(one, 'box'));
+    }
+    for (const [index, one] of hosts.entries())
+      for (const target of addresses.filter(other => other !== address(index + 1)))
+        await reaches(one, 'box', target, 10_000);
+    expect(await devices(host(1))).toEqual(['eth0', 'vxlan.calico']);
+    expect(await devices(host(2))).toEqual(['vxlan.calico', 'vxlan.calico']);
+    const spec = await nodeOf(host(1), endpoint, 'h2');
+    expect(spec).toMatchObject({ ipv4VXLANTunnelAddr: expect.stringMatching(/^192\.0\.2\./) as string });
+    expect((await peerRoutes(host(1))).find(route => route.includes('vxlan'))).toContain(
+      `via ${String(spec['ipv4VXLANTunnelAddr'])} dev vxlan.calico onlink`,
+    );
+  });
+
+  it('give their containers an MTU that fits through, and full-sized packets arrive unmasqueraded', async () => {
+    const { stdout } = await host(1).run(['docker', 'exec', 'box', 'ip', 'link', 'show', 'cali0']);
+    expect(stdout).toContain('mtu 1450');
+    const pid = await host(2).docker('inspect', '--format', '{{.State.Pid}}', 'box');
+    await host(2).spawn(reportPeers(['nsenter', '--target', pid, '--net']), { log: 'in-box' });
+    expect(await seenAs(host(1), 'box', address(2))).toBe(address(1));
+    await host(1).docker('exec', 'box', 'ping', '-c1', '-W3', '-s', '1422', address(2));
+    await host(1).run(['busybox', 'ping', '-c1', '-W3', address(2)]);
+  });
+
+  it('lead a borrowed address through the tunnel', async () => {
+    const borrowed = address(1).replace(/\d+$/, last => String(Number(last) + 7));
+    await container(host(2), 'guest', 'shared', '--ip', borrowed);
+    for (const number of [1, 3]) await reaches(host(number), 'box', borrowed);
+    expect((await peerRoutes(host(1))).find(route => route.startsWith(`${borrowed} `))).toContain(
+      'vxlan.calico',
+    );
+    await host(2).docker('rm', '-f', 'guest');
+  });
+
+  it('put back a tunnel that somebody deletes', async () => {
+    await host(1).run(['ip', 'link', 'delete', 'vxlan.calico']);
+    await poll('the tunnel', 2_000, async () => (await devices(host(1))).includes('vxlan.calico'));
+    await reaches(host(1), 'box', address(2));
+  });
+
+  it('contradict nothing in the datastore', async () => {
+    const main = join(REPOSITORY, 'dist/main.js');
+    const { stdout } = await host(1).run([process.execPath, main, 'ipam', 'check'], {
+      env: { ETCD_ENDPOINTS: endpoint },
+    });
+    expect(stdout).toMatch(/ 0 findings$/m);
+  });
+
+  it('lose the tunnel, its addresses and the pool with the last network', async () => {
+    for (const one of hosts) {
+      await one.docker('rm', '-f', 'box');
+      await one.docker('network', 'rm', 'shared');
+    }
+    for (const one of hosts) {
+      await poll(
+        'the end of the tunnel',
+        5_000,
+        async () => !(await one.run(['ip', 'link'])).stdout.includes('vxlan'),
+      );
+      expect(await peerRoutes(one)).toEqual([]);
+    }
+    const left = Object.keys(await dump(host(1), endpoint)).filter(key =>
+      /192-0-2|192\.0\.2|vxlan/.test(key),
+    );
+    expect(left).toEqual([]);
+    expect(await nodeOf(host(1), endpoint, 'h2')).not.toHaveProperty('ipv4VXLANTunnelAddr');
   });
 });

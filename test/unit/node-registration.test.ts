@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { NodeRegistration } from '../../src/agent/node-registration.js';
+import { NodeWriter } from '../../src/agent/node-writer.js';
 import { mirrorOfNodes } from '../../src/agent/other-hosts.js';
 import { loadConfig } from '../../src/config.js';
 import { resourceKey } from '../../src/datastore/keys.js';
@@ -91,7 +92,7 @@ describe('the Node of this host', () => {
     host.own = own;
     const nodes = mirrorOfNodes(store, quiet);
     const registration = new NodeRegistration({
-      ...{ store, node: 'h1', nodes, host, log: quiet },
+      ...{ writer: new NodeWriter(store, 'h1', nodes), nodes, host, log: quiet },
       source: { 4: config.ip, 6: config.ip6 },
       method: { 4: config.ipDetection, 6: config.ip6Detection },
     });
