@@ -1,13 +1,16 @@
 import { hostname } from 'node:os';
 import { checkOptions } from './datastore/etcd-options.js';
 import { reason } from './errors.js';
+import type { DetectionMethod } from './host/autodetect.js';
 import { formatCidr } from './ipam/cidr.js';
 import type { Cidr } from './ipam/cidr.js';
 import {
   boolean,
   choice,
   cidr,
+  detectionMethod,
   duration,
+  hostAddress,
   integer,
   list,
   optional,
@@ -47,6 +50,19 @@ const SETTINGS = {
     parse: parseNodeName,
     fallback: env => parseNodeName(readNodeName() ?? (env.HOSTNAME || hostname())),
   } satisfies Setting<string>,
+  ip: hostAddress(
+    ['IP'],
+    4,
+    'detect where missing',
+    "this host's IPv4 address for other hosts, in its Node: an address (`10.0.0.1/24`); `autodetect`: found at each start; `none`: left alone. Unset: found where the Node has none",
+  ),
+  ip6: hostAddress(['IP6'], 6, 'none', 'the same for IPv6'),
+  ipDetection: detectionMethod(
+    ['IP_AUTODETECTION_METHOD'],
+    4,
+    'how it is found: `first-found`, `can-reach=ADDRESS`, `interface=REGEX,…`, `skip-interface=REGEX,…`, `cidr=CIDR,…`',
+  ),
+  ip6Detection: detectionMethod(['IP6_AUTODETECTION_METHOD'], 6, 'the same for IPv6'),
   ipv4PoolCidr: cidr(
     ['CALICO_IPV4POOL_CIDR'],
     4,
@@ -228,5 +244,15 @@ function shownValue(value: unknown): string {
   if (value === undefined) return '';
   // People do write user:password@ into URLs.
   if (Array.isArray(value)) return value.join(',').replaceAll(/\/\/[^/,]*@/g, '//[secret]@');
-  return typeof value === 'object' ? formatCidr(value as Cidr) : String(value);
+  if (typeof value !== 'object' || value === null) return String(value);
+  if ('address' in value && !('by' in value)) return String(value.address);
+  return 'by' in value ? shownMethod(value as DetectionMethod) : formatCidr(value as Cidr);
+}
+
+function shownMethod(method: DetectionMethod): string {
+  if (method.by === 'first-found') return method.by;
+  if (method.by === 'can-reach') return `${method.by}=${method.address}`;
+  const values =
+    'cidrs' in method ? method.cidrs.map(formatCidr) : method.patterns.map(({ source }) => source);
+  return `${method.by}=${values.join(',')}`;
 }

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { makeDefaultPools, untilMade } from './agent/default-pools.js';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
 import { Observer } from './agent/observe.js';
@@ -7,21 +8,21 @@ import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
 import { SharedNetworks } from './agent/shared-networks.js';
 import { NetworkSync } from './agent/sync-networks.js';
+import { createCluster, pathMtu } from './cluster.js';
 import type { Config } from './config.js';
 import type { Store } from './datastore/store.js';
-import { inTime, withDeadline } from './deadline.js';
+import { inTime } from './deadline.js';
 import { ContainerLabels } from './docker/container-labels.js';
 import { DockerEngine } from './docker/engine.js';
 import type { DockerEvent } from './docker/engine.js';
 import { followDocker } from './docker/follow.js';
 import { NetworkNames } from './docker/network-names.js';
-import { ConflictError, reason, RequestError } from './errors.js';
+import { ConflictError, reason } from './errors.js';
 import type { Dataplane } from './host/dataplane.js';
 import { PortReservations } from './host/port-reservations.js';
 import { Allocator } from './ipam/allocator.js';
-import { cidrOf, formatCidr, parseAddress, parseCidr } from './ipam/cidr.js';
+import { cidrOf, formatCidr, parseAddress } from './ipam/cidr.js';
 import { formatHandle } from './model/block.js';
-import { choosePool } from './ipam/default-pool.js';
 import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
 import { KeyedLock } from './keyed-lock.js';
@@ -36,9 +37,6 @@ import { PoolRequests } from './plugin/pool-requests.js';
 import { PortPublisher } from './plugin/port-publisher.js';
 import { SaidGone } from './plugin/said-gone.js';
 import type { Methods } from './plugin/protocol.js';
-
-/** Milliseconds between tries to make the default pools. */
-const DEFAULT_POOL_RETRY = 2_000;
 
 /** Milliseconds that a look at Docker waits for the name of this host to be its own. */
 const NAME_PATIENCE = 10_000;
@@ -105,6 +103,7 @@ export function createServices(
     facts,
     interfacePrefix: config.interfacePrefix,
     mtu: config.vethMtu,
+    pathMtu: (address, hostMtu) => pathMtu(facts, dataplane.peers, address, hostMtu),
     applyHostState: host.applyNow,
     log: logOf('endpoints'),
   });
@@ -121,13 +120,14 @@ export function createServices(
   const requests = new PoolRequests();
   const saidGone = new SaidGone();
   const creations = new NetworkCreations();
-  const ensureDefaultPools = () => defaultPools(config, facts, pools, dataplane);
+  const ensureDefaultPools = () => makeDefaultPools(config, facts, pools, dataplane);
   const allocator = new Allocator(
     store,
     facts,
     { isGlobal, isRouted: address => dataplane.routedTo(address) !== undefined },
     logOf('ipam'),
   );
+  const cluster = createCluster({ config, store, facts, allocator, dataplane, log });
   const removal = { endpoints, dataplane, joiner, ports, perEndpoint: new KeyedLock() };
   const isUsed = async (hostInterface: string): Promise<boolean> =>
     (await dataplane.hostInterfaces()).some(({ name, isInUse }) => isInUse && name === hostInterface);
@@ -228,7 +228,7 @@ export function createServices(
     await ports.restore(endpoints.own());
     host.changed();
     endpoints.setMissingProfiles(profileOf);
-    await untilDone(ensureDefaultPools, log);
+    await untilMade(ensureDefaultPools, log);
     // Docker may have been asked before there were endpoints to put its labels on.
     await labels?.copyAll().catch(() => undefined);
     reconciler.happened();
@@ -269,6 +269,7 @@ export function createServices(
         { connected: dockerConnected, lost: dockerLost, event: dockerSaid },
         logOf('docker'),
       );
+      cluster.start();
       whenDatastoreAnswers().catch((error: unknown) =>
         log.error({ reason: reason(error) }, 'start is incomplete'),
       );
@@ -279,35 +280,8 @@ export function createServices(
       host.stop();
       reconciler.stop();
       sync?.close();
+      cluster.close();
       for (const part of [facts, networks, endpoints, reservations]) part.close();
     },
   };
-}
-
-async function defaultPools(
-  config: Config,
-  facts: IpamFacts,
-  pools: PoolLifecycle,
-  dataplane: Dataplane,
-): Promise<void> {
-  const routes = (await dataplane.foreignRoutes()).flatMap(({ cidr }) => parseCidr(cidr) ?? []);
-  const others = [...routes, ...facts.allPools().map(pool => pool.cidr)];
-  const { ipv4PoolCidr, ipv6PoolCidr } = config;
-  const cidr = ipv4PoolCidr && choosePool(ipv4PoolCidr, others);
-  if (cidr) await pools.ensureDefault(cidr);
-  if (ipv6PoolCidr) await pools.ensureDefault(ipv6PoolCidr);
-}
-
-async function untilDone(work: () => Promise<void>, log: Logger): Promise<void> {
-  for (;;) {
-    try {
-      return await withDeadline(30_000, work);
-    } catch (error) {
-      // Nothing that time would change; a network without --subnet will say so again.
-      if (error instanceof RequestError)
-        return log.error({ reason: error.message }, 'cannot make the default pools');
-      log.error({ reason: reason(error) }, 'cannot make the default pools; trying again');
-      await new Promise(resolve => setTimeout(resolve, DEFAULT_POOL_RETRY).unref());
-    }
-  }
 }

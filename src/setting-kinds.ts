@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { formatCidr, hasHostBits, parseCidr } from './ipam/cidr.js';
+import type { DetectionMethod } from './host/autodetect.js';
+import { formatCidr, hasHostBits, parseAddress, parseCidr, parseCidrAddress } from './ipam/cidr.js';
 import type { Cidr, Family } from './ipam/cidr.js';
 
 /** Where an operator or calico/node may have stored the node's name. */
@@ -183,4 +184,71 @@ export function parseDockerHost(text: string): string {
   const isTcp = /^(tcp|http):\/\/[^/@]+:\d+\/?$/.test(text) && URL.canParse(text.replace(/^tcp:/, 'http:'));
   if (!isTcp && !/^unix:\/\/\/.+$/.test(text)) throw new Error('must be unix:///path or tcp://host:port');
   return text;
+}
+
+/** Where this host's address of a family comes from: an address in text, with or without prefix length, or a way. */
+export type AddressSource = 'detect where missing' | 'autodetect' | 'none' | { readonly address: string };
+
+/** This host's address of a family. `unset`: what is done where nothing is set. */
+export function hostAddress(
+  names: string[],
+  family: Family,
+  unset: Exclude<AddressSource, object>,
+  help: string,
+): Setting<AddressSource> {
+  const example = family === 4 ? '10.0.0.1/24' : 'fd00::1/64';
+  return {
+    names,
+    help,
+    shown: unset === 'none' ? '`none`' : 'unset',
+    parse: text => {
+      const word = text.toLowerCase();
+      if (word === 'autodetect' || word === 'none') return word;
+      if (parseCidrAddress(text)?.address.family !== family)
+        throw new Error(`must be an IPv${family} address like ${example}, \`autodetect\` or \`none\``);
+      return { address: text };
+    },
+    fallback: () => unset,
+  };
+}
+
+/** calico/node's way of finding the host's address of a family. */
+export function detectionMethod(names: string[], family: Family, help: string): Setting<DetectionMethod> {
+  return {
+    names,
+    help,
+    shown: '`first-found`',
+    parse: text => parseDetectionMethod(text, family),
+    fallback: () => ({ by: 'first-found' }),
+  };
+}
+
+function parseDetectionMethod(text: string, family: Family): DetectionMethod {
+  if (text === 'first-found') return { by: 'first-found' };
+  const [, by, value = ''] = /^(can-reach|interface|skip-interface|cidr)=(.+)$/.exec(text) ?? [];
+  const parts = value.split(',').map(part => part.trim());
+  if (by === 'can-reach') {
+    if (parseAddress(value)?.family !== family)
+      throw new Error(`can-reach= must name an IPv${family} address`);
+    return { by, address: value };
+  }
+  if (by === 'interface' || by === 'skip-interface') return { by, patterns: parts.map(interfacePattern) };
+  if (by === 'cidr') {
+    const cidrs = parts.flatMap(part => parseCidr(part) ?? []);
+    if (cidrs.length < parts.length || cidrs.some(one => one.family !== family))
+      throw new Error(`cidr= must name IPv${family} ranges, comma separated`);
+    return { by, cidrs };
+  }
+  throw new Error(
+    'must be first-found, can-reach=ADDRESS, interface=REGEX[,…], skip-interface=REGEX[,…] or cidr=CIDR[,…]',
+  );
+}
+
+/** As in Go's `regexp.MatchString`, a pattern may match anywhere in a name. */
+function interfacePattern(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch {
+    throw new Error(`names "${text}", which is no regular expression`);
+  }
 }

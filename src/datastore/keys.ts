@@ -12,6 +12,7 @@ const OWN = '/calico/libnetwork/v1';
 export const IPAM_CONFIG_KEY = `${IPAM}/config`;
 export const HANDLES_PREFIX = `${IPAM}/handle/`;
 const AFFINITY = /\/host\/([^/]+)\/ipv[46]\/block\/([^/]+)$/;
+const BLOCK = /\/ipv[46]\/block\/([^/]+)$/;
 /** Prefix lengths. A larger block would become a route that swallows a network. */
 const LARGEST_BLOCK = { 4: 20, 6: 116 } as const;
 /** All nodes' affinities, both families. */
@@ -38,6 +39,17 @@ export function blocksPrefix(family: Family): string {
 
 export function blockKey(cidr: Cidr): string {
   return blocksPrefix(cidr.family) + dashed(cidr);
+}
+
+/** Blocks of both families. */
+export const BLOCKS_PREFIX = `${IPAM}/assignment/`;
+
+/** Undefined where the key is not just what {@link blockKey} makes of a block that Calico could have. */
+export function parseBlockKey(key: string): Cidr | undefined {
+  const [, range] = BLOCK.exec(key) ?? [];
+  const cidr = parseCidr(range?.replace(/-(\d+)$/, '/$1') ?? '');
+  if (!cidr || cidr.length < LARGEST_BLOCK[cidr.family]) return undefined;
+  return blockKey(cidr) === key ? cidr : undefined;
 }
 
 /** Affinities of one node, both families. */

@@ -22,6 +22,9 @@ export class Mirror<T> {
   readonly #log: Logger;
   readonly #watch: Watch;
   readonly #listeners = new Set<() => void>();
+  readonly #entryListeners = new Set<(keys: ReadonlySet<string>) => void>();
+  /** Keys that changed since entry listeners were called last. */
+  #touched = new Set<string>();
   #values = new Map<string, T>();
   /** Revision of every key the prefix has, also of those that do not parse. */
   #revisions = new Map<string, string>();
@@ -84,6 +87,19 @@ export class Mirror<T> {
     return () => this.#listeners.delete(listener);
   }
 
+  /**
+   * Calls back with the keys whose value appeared, changed or went: once for a burst, never synchronously, and at once
+   * with all there are. For a prefix that is too large to be looked at as a whole after each change.
+   *
+   * @returns a function that ends it
+   */
+  onEntries(listener: (keys: ReadonlySet<string>) => void): () => void {
+    this.#entryListeners.add(listener);
+    for (const key of this.#values.keys()) this.#touched.add(key);
+    if (this.#touched.size > 0) this.#announce();
+    return () => this.#entryListeners.delete(listener);
+  }
+
   /** Tells of our own successful put, so that it is visible now. The newer revision wins, whoever brings it. */
   observe(entry: Entry): void {
     this.#foresee(entry.key, entry.revision, entry);
@@ -99,6 +115,7 @@ export class Mirror<T> {
     this.#isClosed = true;
     this.#watch.close();
     this.#listeners.clear();
+    this.#entryListeners.clear();
     if (this.#changed) clearImmediate(this.#changed);
   }
 
@@ -129,6 +146,7 @@ export class Mirror<T> {
       else this.#apply(entry.key, entry);
     }
     for (const key of this.#ahead.keys()) carry(key, values, revisions, this.#values, this.#revisions);
+    for (const key of values.keys()) if (!this.#values.has(key)) this.#touch(key);
     this.#isCurrent = true;
     this.#announce();
   }
@@ -145,6 +163,7 @@ export class Mirror<T> {
     else this.#revisions.delete(key);
     if (value === undefined) this.#values.delete(key);
     else this.#values.set(key, value);
+    this.#touch(key);
     this.#announce();
   }
 
@@ -169,19 +188,28 @@ export class Mirror<T> {
     this.#announce();
   }
 
+  #touch(key: string): void {
+    if (this.#entryListeners.size > 0) this.#touched.add(key);
+  }
+
   #announce(): void {
     if (this.#isClosed) return;
     this.#changed ??= setImmediate(() => {
       this.#changed = undefined;
-      for (const listener of this.#listeners) {
-        try {
-          // What made the change may have been a request with a deadline; its listeners are no part of it.
-          withoutDeadline(listener);
-        } catch (error) {
-          this.#log.error({ prefix: this.#prefix, err: error }, 'a listener of a mirror failed');
-        }
-      }
+      const keys = this.#touched;
+      if (keys.size > 0) this.#touched = new Set();
+      for (const listener of this.#entryListeners) if (keys.size > 0) this.#tell(() => listener(keys));
+      for (const listener of this.#listeners) this.#tell(listener);
     });
+  }
+
+  #tell(listener: () => void): void {
+    try {
+      // What made the change may have been a request with a deadline; its listeners are no part of it.
+      withoutDeadline(listener);
+    } catch (error) {
+      this.#log.error({ prefix: this.#prefix, err: error }, 'a listener of a mirror failed');
+    }
   }
 }
 

@@ -1,3 +1,5 @@
+import type { Peers } from './peers.js';
+
 /**
  * The port to the host's kernel. Callers say what should be true; the implementation finds what is different and
  * changes that. Everything may be called again with the same arguments, at any time, in any state.
@@ -76,6 +78,8 @@ export interface HostState {
 }
 
 export interface Dataplane {
+  /** What concerns other hosts. */
+  readonly peers: Peers;
   /**
    * Makes the veth pair with both ends in the host's namespace, sysctls and routes. An existing pair whose
    * container end is still here is used again, any other leftover of that name is replaced. Throws HostError.

@@ -3,6 +3,8 @@ import { reason } from '../errors.js';
 import type { Dataplane, EndpointWiring, ForeignRoute, HostInterface } from './dataplane.js';
 import { defaultMtu, foreignRoutes } from './facts.js';
 import type { LinuxOptions } from './linux.js';
+import { LinuxPeers } from './linux-peers.js';
+import type { Peers } from './peers.js';
 import { LinkReaper } from './reaper.js';
 import { fillContainer } from './rewire.js';
 import type { ContainerSide } from './rewire.js';
@@ -20,19 +22,32 @@ export function createFelixDataplane(options: LinuxOptions, log: Logger): FelixD
 
 /** See {@link Dataplane} and {@link createFelixDataplane}. */
 export class FelixDataplane implements Dataplane {
+  readonly peers: Peers;
+  private readonly host: LinuxPeers;
   private readonly netlink = new RtNetlink();
   private readonly reaper = new LinkReaper();
   private readonly veths = new Veths(this.netlink, this.reaper);
 
   private readonly protocol: number;
-  private readonly prefix: string;
 
   constructor(
     options: LinuxOptions,
     private readonly log: Logger,
   ) {
     this.protocol = options.routeProtocol ?? 81;
-    this.prefix = options.interfacePrefix ?? 'cali';
+    const { protocol: routeProtocol } = this;
+    const host = new LinuxPeers({ routeProtocol, checkInterval: options.checkInterval ?? 30_000 }, log);
+    this.host = host;
+    const byFelix = async () => undefined;
+    this.peers = {
+      routeAll: byFelix,
+      route: byFelix,
+      tunnel: byFelix,
+      tunnelMtu: () => undefined,
+      addresses: () => host.addresses(),
+      sourceTo: address => host.sourceTo(address),
+      onAddressChange: changed => host.onAddressChange(changed),
+    };
   }
 
   async attach(wiring: EndpointWiring): Promise<void> {
@@ -91,6 +106,7 @@ export class FelixDataplane implements Dataplane {
 
   async close(): Promise<void> {
     await this.reaper.close();
+    await this.host.close();
     this.netlink.close();
   }
 }

@@ -12,6 +12,7 @@ import type {
 import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
 import { Forwarding } from './forwarding.js';
 import { HostAddresses } from './host-addresses.js';
+import { LinuxPeers } from './linux-peers.js';
 import { LoopbackPorts } from './loopback.js';
 import { NatTable } from './nft.js';
 import { LinkReaper } from './reaper.js';
@@ -52,6 +53,7 @@ export function createLinuxDataplane(options: LinuxOptions, log: Logger): LinuxD
 
 /** See {@link Dataplane}; each part of the work has a file of its own. */
 export class LinuxDataplane implements Dataplane {
+  readonly peers: LinuxPeers;
   private readonly netlink = new RtNetlink();
   private readonly reaper = new LinkReaper();
   private readonly veths = new Veths(this.netlink, this.reaper);
@@ -80,6 +82,7 @@ export class LinuxDataplane implements Dataplane {
     this.protocol = options.routeProtocol ?? 81;
     this.prefix = options.interfacePrefix ?? 'cali';
     this.checkInterval = options.checkInterval ?? 30_000;
+    this.peers = new LinuxPeers({ routeProtocol: this.protocol, checkInterval: this.checkInterval }, log);
     this.table = new NatTable(this.prefix);
     this.routes = new HostRoutes(this.netlink, this.protocol);
     this.loopback = new LoopbackPorts(this.routes);
@@ -191,6 +194,7 @@ export class LinuxDataplane implements Dataplane {
   async removeAll(): Promise<void> {
     this.unwatch();
     this.isApplied = false;
+    await this.peers.removeAll();
     await this.inTurn(async () => {
       this.loopback.closeAll((await hostLinks(this.netlink, this.prefix)).map(link => link.name));
       await this.routes.removeAll();
@@ -204,6 +208,7 @@ export class LinuxDataplane implements Dataplane {
     this.unwatch();
     await this.turn;
     await this.reaper.close();
+    await this.peers.close();
     this.conntrack.close();
     this.netlink.close();
   }

@@ -32,7 +32,8 @@ interface Wired {
 
 /**
  * The routes we own, all of one protocol number in table main, told apart by type and device: unicast to a veth's
- * host end (an endpoint's), unicast to lo (the gateway's), blackhole (a block's). Remembers what should be there.
+ * host end (an endpoint's), unicast to lo (the gateway's), blackhole (a block's). Those with a next hop are not meant
+ * (peer-routes.ts). Remembers what should be there.
  * Routes of other protocol numbers are never deleted; an endpoint's route replaces what has the same destination.
  */
 export class HostRoutes {
@@ -128,7 +129,7 @@ export class HostRoutes {
     return added.map(route => `${route.type} route ${route.destination}`);
   }
 
-  /** Deletes every route of our protocol number, and wants none any more. */
+  /** Deletes every route of our protocol number but those to other hosts, and wants none any more. */
   async removeAll(): Promise<void> {
     this.blocks = [];
     this.hasGateway = false;
@@ -172,8 +173,8 @@ export class HostRoutes {
     }
   }
 
-  private ours(): Promise<readonly Route[]> {
-    return this.netlink.routes(this.protocol);
+  private async ours(): Promise<readonly Route[]> {
+    return (await this.netlink.routes(this.protocol)).filter(route => !route.hasGateway);
   }
 
   private async routesTo(device: number): Promise<Route[]> {

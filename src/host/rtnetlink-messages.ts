@@ -43,6 +43,8 @@ export interface Route {
   readonly metric: number;
   /** It leads to a next hop; without one its destinations are on the interface itself. */
   readonly hasGateway: boolean;
+  /** The next hop, where there is just one, of the destination's family. */
+  readonly gateway: string | undefined;
 }
 
 /** A route to make. */
@@ -50,14 +52,22 @@ export interface RouteSpec {
   readonly destination: string;
   readonly type: 'unicast' | 'blackhole';
   readonly device?: number;
+  /** Next hop, of the destination's family. Without a device the kernel takes the one it reaches it by. */
+  readonly gateway?: string;
+  /** The next hop is on the device, whatever the device's own addresses are. */
+  readonly onlink?: boolean;
 }
 
 /** An address of the host. */
 export interface HostAddress {
   readonly address: string;
+  /** Of the subnet it is in. */
+  readonly prefixLength: number;
   readonly device: number;
   /** rt_scope: 0 = global. */
   readonly scope: number;
+  /** IPv6: temporary, deprecated, or not known to be unique (yet): not to be told others. */
+  readonly isPassing: boolean;
 }
 
 /** How to make a veth pair. The first end is created up, the second is left down. */
@@ -95,8 +105,11 @@ const IFLA = {
 };
 const INFO = { kind: 1, data: 2 };
 const VETH_INFO_PEER = 1;
-const RTA = { dst: 1, oif: 4, priority: 6, multipath: 9, table: 15, gateway: 5, via: 18 };
+const RTA = { dst: 1, oif: 4, priority: 6, multipath: 9, table: 15, gateway: 5, prefsrc: 7, via: 18 };
 const IFA = { address: 1, local: 2 };
+/** Temporary, duplicate, deprecated, tentative. */
+const IFA_F_PASSING = 0x01 | 0x08 | 0x20 | 0x40;
+const RTNH_F_ONLINK = 4;
 const IFF_UP = 1;
 const IFF_RUNNING = 0x40;
 const TABLE_MAIN = 254;
@@ -142,11 +155,13 @@ export function decodeRoute(data: Buffer, protocol?: number): Route | undefined 
   let destination = family === 2 ? '0.0.0.0' : '::';
   let device: number | undefined;
   let hasGateway = false;
+  let gateway: string | undefined;
   let [metric, realTable] = [0, table];
   eachAttribute(data, 12, (attribute, start, end) => {
     if (attribute === RTA.dst) destination = textOf(data.subarray(start, end));
     else if (attribute === RTA.gateway || attribute === RTA.via || attribute === RTA.multipath) {
       hasGateway = true;
+      if (attribute === RTA.gateway) gateway = textOf(data.subarray(start, end));
       // struct rtnexthop: length, flags, hops, ifindex
       if (attribute === RTA.multipath && end - start >= 8) device ??= data.readInt32LE(start + 4);
     } else if (attribute === RTA.oif) device = data.readUInt32LE(start);
@@ -156,7 +171,43 @@ export function decodeRoute(data: Buffer, protocol?: number): Route | undefined 
   if (realTable !== TABLE_MAIN) return undefined;
   const name: RouteType =
     type === ROUTE_TYPES.unicast ? 'unicast' : type === ROUTE_TYPES.blackhole ? 'blackhole' : 'other';
-  return { destination: `${destination}/${length}`, type: name, protocol: proto, device, metric, hasGateway };
+  return {
+    destination: `${destination}/${length}`,
+    type: name,
+    protocol: proto,
+    device,
+    metric,
+    hasGateway,
+    gateway,
+  };
+}
+
+/** How the kernel would reach an address. */
+export interface Lookup {
+  /** The address it would come from. */
+  readonly source: string | undefined;
+  readonly device: number | undefined;
+}
+
+/** Reads the answer to a {@link lookupBody}. */
+export function decodeLookup(data: Buffer): Lookup {
+  let source: string | undefined;
+  let device: number | undefined;
+  eachAttribute(data, 12, (attribute, start, end) => {
+    if (attribute === RTA.prefsrc) source = textOf(data.subarray(start, end));
+    else if (attribute === RTA.oif) device = data.readUInt32LE(start);
+  });
+  return { source, device };
+}
+
+/** Body of a lookup of the route to one address, as the kernel would choose it. */
+export function lookupBody(address: string): AttrStream {
+  const dst = bytesOf(address);
+  const body = withHeader(
+    Buffer.from([dst.length === 4 ? 2 : 10, dst.length * 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+  );
+  body.push(RTA.dst, dst);
+  return body;
 }
 
 /** Reads an address from an RTM_NEWADDR payload; undefined for other families. */
@@ -168,7 +219,13 @@ export function decodeAddress(data: Buffer): HostAddress | undefined {
     // On a point-to-point interface IFA_ADDRESS is the other side's.
     else if (type === IFA.local) local = textOf(data.subarray(start, end));
   });
-  return { address: local === '' ? address : local, device: data.readUInt32LE(4), scope: data[3] ?? 0 };
+  return {
+    address: local === '' ? address : local,
+    prefixLength: data[1] ?? 0,
+    device: data.readUInt32LE(4),
+    scope: data[3] ?? 0,
+    isPassing: data[0] === 10 && ((data[2] ?? 0) & IFA_F_PASSING) !== 0,
+  };
 }
 
 /**
@@ -252,8 +309,9 @@ export function routeBody(route: RouteSpec, protocol: number, scope: number): At
   // struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type, 32 bits of flags.
   const family = dst.length === 4 ? 2 : 10;
   const header = [family, Number(length), 0, 0, TABLE_MAIN, protocol, scope, type];
-  const body = withHeader(Buffer.from([...header, 0, 0, 0, 0]));
+  const body = withHeader(Buffer.from([...header, route.onlink === true ? RTNH_F_ONLINK : 0, 0, 0, 0]));
   body.push(RTA.dst, dst);
+  if (route.gateway !== undefined) body.push(RTA.gateway, bytesOf(route.gateway));
   if (route.device !== undefined) body.push(RTA.oif, putU32(route.device));
   return body;
 }
@@ -275,7 +333,8 @@ function infoKind(data: Buffer): string {
 
 /** A route in words, for errors. */
 export function describe(route: RouteSpec): string {
-  return `${route.type} ${route.destination}${route.device === undefined ? '' : ` on interface ${route.device}`}`;
+  const via = route.gateway === undefined ? '' : ` via ${route.gateway}`;
+  return `${route.type} ${route.destination}${via}${route.device === undefined ? '' : ` on interface ${route.device}`}`;
 }
 
 function macText(bytes: Buffer): string {

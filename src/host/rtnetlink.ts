@@ -6,17 +6,19 @@ import {
   allLinksBody,
   decodeAddress,
   decodeLink,
+  decodeLookup,
   decodeRoute,
   describe,
   groupBody,
   linkBody,
+  lookupBody,
   addressBody,
   namedLinkBody,
   routeBody,
   vethBody,
   withHeader,
 } from './rtnetlink-messages.js';
-import type { HostAddress, Link, Route, RouteSpec, VethSpec } from './rtnetlink-messages.js';
+import type { HostAddress, Link, Lookup, Route, RouteSpec, VethSpec } from './rtnetlink-messages.js';
 
 /**
  * Requests to rtnetlink. Why netlink and not `ip -batch`: a veth with its route takes 0.8 ms instead of 4.5, and no
@@ -111,29 +113,53 @@ export class RtNetlink {
     protocol: number,
     others: 'replace' | 'keep',
   ): Promise<RouteSpec[]> {
-    const requests = routes.map(route => ({
-      type: RTM.newRoute,
-      flags: NLM.create | (others === 'replace' ? NLM.replace : NLM.exclusive),
-      body: routeBody(
-        route,
-        protocol,
-        route.type === 'unicast' && !route.destination.includes(':') ? SCOPE.link : SCOPE.universe,
-      ),
-      what: `add route ${describe(route)}`,
-    }));
-    const codes = await this.all(requests, others === 'keep' ? ['EEXIST'] : []);
+    const codes = await this.tryRoutes(routes, protocol, others);
+    codes.forEach((code, index) => {
+      const route = routes[index];
+      if (code === undefined || route === undefined || (others === 'keep' && code === 'EEXIST')) return;
+      throw new NetlinkError(`add route ${describe(route)}`, code);
+    });
     return routes.filter((_route, index) => codes[index] === undefined);
+  }
+
+  /** The same; answers with the name of the kernel's refusal of each route, undefined where it was made. */
+  async tryRoutes(
+    routes: readonly RouteSpec[],
+    protocol: number,
+    others: 'replace' | 'keep',
+  ): Promise<(string | undefined)[]> {
+    return this.all(
+      routes,
+      route => ({
+        type: RTM.newRoute,
+        flags: NLM.create | (others === 'replace' ? NLM.replace : NLM.exclusive),
+        body: routeBody(route, protocol, scopeOf(route)),
+        what: `add route`,
+      }),
+      undefined,
+    );
+  }
+
+  /** How the kernel would reach an address; undefined where it cannot. */
+  async lookup(address: string): Promise<Lookup | undefined> {
+    const request = { type: RTM.getRoute, flags: 0, body: lookupBody(address), what: `route to ${address}` };
+    const unreachable = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'];
+    const [message] = (await this.socket.request(request, unreachable)).messages;
+    return message === undefined ? undefined : decodeLookup(message.data);
   }
 
   /** Deletes routes of that protocol number; missing ones are fine. */
   async deleteRoutes(routes: readonly RouteSpec[], protocol: number): Promise<void> {
-    const requests = routes.map(route => ({
-      type: RTM.delRoute,
-      flags: 0,
-      body: routeBody(route, protocol, SCOPE.any),
-      what: `delete route ${describe(route)}`,
-    }));
-    await this.all(requests, ['ESRCH', 'ENODEV', 'ENOENT']);
+    await this.all(
+      routes,
+      route => ({
+        type: RTM.delRoute,
+        flags: 0,
+        body: routeBody(route, protocol, SCOPE.any),
+        what: `delete route ${describe(route)}`,
+      }),
+      ['ESRCH', 'ENODEV', 'ENOENT'],
+    );
   }
 
   /** Ends the socket. */
@@ -141,22 +167,33 @@ export class RtNetlink {
     this.socket.close();
   }
 
-  /** Answers with one errno name, or undefined, per request; throws on the first that is not tolerated. */
-  private async all(
-    requests: readonly NetlinkRequest[],
-    tolerated: readonly string[],
+  /**
+   * Answers with one errno name, or undefined, per request; throws on the first that is not tolerated, if any is not.
+   * Requests are made batch by batch: there may be a hundred thousand.
+   */
+  private async all<T>(
+    subjects: readonly T[],
+    requestOf: (subject: T) => NetlinkRequest,
+    tolerated: readonly string[] | undefined,
   ): Promise<(string | undefined)[]> {
     const codes: (string | undefined)[] = [];
-    for (let start = 0; start < requests.length; start += BATCH) {
-      const answers = await this.socket.batch(requests.slice(start, start + BATCH));
-      codes.push(...answers.map(answer => answer.code));
+    for (let start = 0; start < subjects.length; start += BATCH) {
+      const requests = subjects.slice(start, start + BATCH).map(requestOf);
+      for (const answer of await this.socket.batch(requests)) codes.push(answer.code);
     }
     codes.forEach((code, index) => {
-      if (code === undefined || tolerated.includes(code)) return;
-      throw new NetlinkError(requests[index]?.what ?? 'netlink', code);
+      const subject = subjects[index];
+      if (code === undefined || subject === undefined || (tolerated?.includes(code) ?? true)) return;
+      throw new NetlinkError(requestOf(subject).what, code);
     });
     return codes;
   }
+}
+
+/** A route to an interface of ours leads to neighbours, one with a next hop does not; IPv6 knows no scopes. */
+function scopeOf({ type, destination, gateway }: RouteSpec): number {
+  const isLink = type === 'unicast' && gateway === undefined && !destination.includes(':');
+  return isLink ? SCOPE.link : SCOPE.universe;
 }
 
 function getLink(name: string): NetlinkRequest {

@@ -15,9 +15,13 @@ export interface Watch {
   close(): void;
 }
 
-const ROUTE = { protocol: 0, link: 1, route4: 7, route6: 11 };
+const ROUTE = { protocol: 0, link: 1, neighbour: 3, address4: 5, route4: 7, address6: 9, route6: 11 };
 const NETFILTER = { protocol: 12, nftables: 7, subsystem: 10 };
 const NEW_LINK = 16;
+const DEL_LINK = 17;
+const NEW_ADDRESS = 20;
+const DEL_ADDRESS = 21;
+const DEL_NEIGHBOUR = 29;
 const DEL_ROUTE = 25;
 const IFF_UP = 1;
 
@@ -43,6 +47,48 @@ export function watchRoutes(
     }
   });
   return { close: () => socket.close() };
+}
+
+/** What concerns the way to other hosts. */
+export interface HeardOfPeers {
+  /** A route of ours went. */
+  lost(destination: string): void;
+  /** An interface was set up. */
+  linkUp(): void;
+  /** An interface changed or went, or lost a neighbour: its index. */
+  device(index: number): void;
+  /** Addresses of the host, or interfaces that may have some, came or went. */
+  addresses(): void;
+  overrun(): void;
+}
+
+/** Follows what concerns the way to other hosts; `protocol`: of our routes. */
+export function watchPeers(protocol: number, heard: HeardOfPeers): Watch {
+  const groups = [ROUTE.link, ROUTE.neighbour, ROUTE.address4, ROUTE.address6, ROUTE.route4, ROUTE.route6];
+  const socket = listen(ROUTE.protocol, groups, 'watch the way to other hosts', heard.overrun);
+  onMessages(socket, ({ type, data }) => {
+    if (type === DEL_ROUTE) {
+      const route = decodeRoute(data, protocol);
+      if (route !== undefined) heard.lost(route.destination);
+    } else if (type === NEW_ADDRESS || type === DEL_ADDRESS) {
+      // ifa_scope: those of the link or the host only, as each container's interface has, reach no other host.
+      if (data[3] === 0) heard.addresses();
+    } else if (type === DEL_NEIGHBOUR) heard.device(data.readInt32LE(4));
+    else if (type === NEW_LINK || type === DEL_LINK) {
+      heard.device(data.readInt32LE(4));
+      if (isContainers(data)) return;
+      if (type === DEL_LINK) heard.addresses();
+      // Bit set in ifi_change.
+      else if ((data.readUInt32LE(8) & data.readUInt32LE(12) & IFF_UP) !== 0) heard.linkUp();
+    }
+  });
+  return { close: () => socket.close() };
+}
+
+/** Containers come and go all the time, and nobody is reached by their interfaces. */
+function isContainers(link: Buffer): boolean {
+  const { kind, name } = decodeLink(link);
+  return kind === 'veth' && /^(cali|temp|veth)/.test(name);
 }
 
 /** Messages of nf_tables (linux/netfilter/nf_tables.h) that can concern our rule pair. */

@@ -37,6 +37,8 @@ export interface AnyAddress {
   readonly within?: Cidr;
   /** Only from these IPPools, by name. */
   readonly pools?: readonly string[];
+  /** What for, as a pool's `allowedUses` has it; a container where nothing is said. */
+  readonly use?: 'Tunnel';
   readonly holder: Holder;
 }
 
@@ -194,10 +196,11 @@ export class Allocator {
     throw new ConflictError(`block ${formatCidr(cidr)} comes and goes: try again`);
   }
 
-  private poolsFor({ family, within, pools: names }: AnyAddress): IpPool[] {
+  private poolsFor({ family, within, pools: names, use }: AnyAddress): IpPool[] {
     const usable = this.facts
       .allPools()
-      .filter(pool => pool.cidr.family === family && !pool.disabled && pool.allowsWorkloads)
+      .filter(pool => pool.cidr.family === family && !pool.disabled)
+      .filter(pool => (use === 'Tunnel' ? pool.allowsTunnels : pool.allowsWorkloads))
       .filter(pool => !names || names.includes(pool.name));
     if (names && usable.length === 0)
       throw new RequestError(`none of the IPPools ${names.join(', ')} exists and is enabled`);

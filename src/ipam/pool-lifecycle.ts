@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import {
   AFFINITIES_PREFIX,
@@ -19,6 +20,7 @@ import {
   isDisappearing,
   parseIpPool,
 } from '../model/ip-pool.js';
+import type { AllocationAttribute } from '../model/block.js';
 import type { Encapsulation, IpPool, NewPool } from '../model/ip-pool.js';
 import { parseNetworkRecord } from '../model/network-record.js';
 import { covers, formatCidr, overlap, parseCidr } from './cidr.js';
@@ -30,6 +32,9 @@ import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
 
 const ATTEMPTS = 20;
+/** Milliseconds for live hosts to leave a pool with their addresses in the VXLAN, and between looks. */
+const TUNNEL_PATIENCE = 2_000;
+const TUNNEL_PAUSE = 100;
 
 export interface PoolLifecycleOptions {
   /** A `--subnet` in no pool makes one. */
@@ -107,7 +112,8 @@ export class PoolLifecycle {
     if (!going) return false;
     let isEmptied = false;
     try {
-      isEmptied = !(await isNeeded(pool)) && (await this.releaseBlocks(pool.cidr));
+      isEmptied =
+        !(await isNeeded(pool)) && (await this.leftByTunnels(pool)) && (await this.releaseBlocks(pool.cidr));
     } finally {
       if (!isEmptied) await this.putBack(pool);
     }
@@ -243,6 +249,19 @@ export class PoolLifecycle {
       );
   }
 
+  /**
+   * Waits until hosts that have an address in the VXLAN from a disappearing pool have left it, as live ones do at once;
+   * false where some stay. One listing of the blocks each time.
+   */
+  private async leftByTunnels({ cidr, vxlanMode }: IpPool): Promise<boolean> {
+    if (vxlanMode === 'Never') return true;
+    for (const until = Date.now() + TUNNEL_PATIENCE; ; await sleep(TUNNEL_PAUSE)) {
+      const blocks = (await listBlocks(this.store, cidr)).filter(({ block }) => covers(cidr, block.cidr));
+      if (!blocks.some(({ block }) => block.attributes.some(isTunnels))) return true;
+      if (Date.now() > until) return false;
+    }
+  }
+
   /** Gives back all blocks in the range, whosever they are; false where one holds an address. */
   private async releaseBlocks(range: Cidr): Promise<boolean> {
     const inRange = (await listBlocks(this.store, range)).filter(({ block }) => covers(range, block.cidr));
@@ -260,6 +279,11 @@ export class PoolLifecycle {
     }
     return true;
   }
+}
+
+/** An address of a host itself, inside Calico's VXLAN. */
+function isTunnels({ secondary }: AllocationAttribute): boolean {
+  return /^vxlan(V6)?TunnelAddress$/.test(secondary?.type ?? '');
 }
 
 function usable(pool: IpPool): IpPool {

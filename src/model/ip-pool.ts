@@ -23,6 +23,8 @@ export interface IpPool {
   /** Used where nobody names a pool. */
   readonly automatic: boolean;
   readonly allowsWorkloads: boolean;
+  /** Hosts may have addresses of it for their ends of a tunnel. */
+  readonly allowsTunnels: boolean;
   readonly selectsNode: Selector;
   /** We made it for a `--subnet` and nobody edited it since: it goes with its last network. */
   readonly isOurs: boolean;
@@ -66,6 +68,7 @@ export function parseIpPool(text: string): IpPool | undefined {
     disabled: spec.disabled === true || typeof resource.metadata.deletionTimestamp === 'string',
     automatic: spec.assignmentMode !== 'Manual',
     allowsWorkloads: uses.length === 0 || uses.includes('Workload'),
+    allowsTunnels: uses.length === 0 || uses.includes('Tunnel'),
     selectsNode: labels => selectsNamespace && isAllocatable(resource.rest.status) && selectsNode(labels),
     isOurs: resource.annotations[MADE_FOR_DOCKER] === digest(spec),
     resource,

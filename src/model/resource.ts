@@ -37,18 +37,21 @@ export function parseResource(text: string): Resource | undefined {
   };
 }
 
-/** The text of a new resource: `uid` and `creationTimestamp` are set, as a Calico client does on create. */
+/** The text of a new resource: `uid` and `creationTimestamp` are set, as a Calico client does on create. `rest`: fields
+ *  beside kind, apiVersion, metadata and spec. */
 export function formatNewResource(
   kind: string,
   metadata: JsonObject & { name: string },
   spec: JsonObject,
   now: Date,
+  rest: JsonObject = {},
 ): string {
   return formatJson({
     kind,
     apiVersion: 'projectcalico.org/v3',
     metadata: { ...metadata, uid: randomUUID(), creationTimestamp: `${now.toISOString().slice(0, 19)}Z` },
     spec,
+    ...rest,
   });
 }
 

@@ -20,6 +20,8 @@ export interface JoinerParts {
   readonly interfacePrefix: string;
   /** Bytes; undefined: the host's. */
   readonly mtu: number | undefined;
+  /** Largest packet, in bytes, on the way to an address on another host; undefined: as on the host's own interface. */
+  pathMtu(address: string, hostMtu: number): number | undefined;
   /** Brings the host up to date with what the datastore says, before a container can talk. */
   applyHostState(): Promise<void>;
   readonly log: Logger;
@@ -44,7 +46,11 @@ export class Joiner {
       if (sandbox) this.sandboxes.restore(sandbox.key, endpointId, sandbox.place);
     const mtu = await this.defaultMtu();
     return endpoints.map(endpoint =>
-      this.wiringOf(endpoint, networkMtu(networkOf(endpoint.networkId)) ?? mtu, endpoint.sandbox?.place ?? 1),
+      this.wiringOf(
+        endpoint,
+        networkMtu(networkOf(endpoint.networkId)) ?? this.fitting(mtu, endpoint),
+        endpoint.sandbox?.place ?? 1,
+      ),
     );
   }
 
@@ -52,7 +58,7 @@ export class Joiner {
   async join(endpoint: WorkloadEndpoint, network: NetworkRecord, sandbox: string): Promise<JoinResponse> {
     const { dataplane, endpoints } = this.parts;
     const { place } = this.sandboxes.join(sandbox, endpoint.endpointId);
-    const mtu = networkMtu(network) ?? (await this.defaultMtu());
+    const mtu = networkMtu(network) ?? this.fitting(await this.defaultMtu(), endpoint);
     if (network.internal) await this.parts.applyHostState();
     await dataplane.attach(this.wiringOf(endpoint, mtu, place));
     const siblings = this.sandboxes
@@ -131,6 +137,12 @@ export class Joiner {
     if (!this.mtu || this.mtu.until < Date.now())
       this.mtu = { value: await this.parts.dataplane.defaultMtu(), until: Date.now() + MTU_MEMORY };
     return this.mtu.value;
+  }
+
+  /** An MTU, or less where the endpoint's packets are encapsulated on their way. What is configured stays. */
+  private fitting(mtu: number, { addresses }: WorkloadEndpoint): number {
+    if (this.parts.mtu !== undefined) return mtu;
+    return Math.min(mtu, ...addresses.map(address => this.parts.pathMtu(address, mtu) ?? mtu));
   }
 
   /** For the daemon after us; nothing waits for it. */

@@ -1,3 +1,4 @@
+import type { InterfaceAddress, PeerHop, Peers, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import type {
   Dataplane,
   EndpointWiring,
@@ -6,8 +7,48 @@ import type {
   HostState,
 } from '../../src/host/dataplane.js';
 
+/** A way to other hosts that only remembers what it was told. */
+export class FakePeers implements Peers {
+  readonly routes = new Map<string, PeerHop>();
+  readonly tunnels = new Map<4 | 6, (Tunnel & { ends: readonly TunnelPeer[] }) | undefined>();
+  own: InterfaceAddress[] = [];
+  private readonly listeners = new Set<() => void>();
+
+  async routeAll(routes: ReadonlyMap<string, PeerHop>): Promise<void> {
+    this.routes.clear();
+    await this.route(routes);
+  }
+  async route(changes: ReadonlyMap<string, PeerHop | undefined>): Promise<void> {
+    for (const [destination, hop] of changes)
+      if (hop) this.routes.set(destination, hop);
+      else this.routes.delete(destination);
+  }
+  async tunnel(family: 4 | 6, tunnel: Tunnel | undefined, ends: readonly TunnelPeer[]): Promise<void> {
+    this.tunnels.set(family, tunnel && { ...tunnel, ends });
+  }
+  tunnelMtu(family: 4 | 6): number | undefined {
+    return this.tunnels.get(family) && (family === 4 ? 1450 : 1430);
+  }
+  async addresses(): Promise<readonly InterfaceAddress[]> {
+    return this.own;
+  }
+  async sourceTo(_address: string): Promise<string | undefined> {
+    return this.own[0]?.address;
+  }
+  onAddressChange(changed: () => void): () => void {
+    this.listeners.add(changed);
+    return () => this.listeners.delete(changed);
+  }
+  /** The host has other addresses now. */
+  readdress(own: InterfaceAddress[]): void {
+    this.own = own;
+    for (const listener of this.listeners) listener();
+  }
+}
+
 /** A dataplane that only remembers what it was told. */
 export class FakeDataplane implements Dataplane {
+  readonly peers = new FakePeers();
   readonly attached = new Map<string, EndpointWiring>();
   /** Host interfaces whose other end a container has. */
   readonly inUse = new Set<string>();

@@ -9,6 +9,7 @@ import type {
   Watcher,
 } from '../../src/datastore/store.js';
 import type { Dataplane, EndpointWiring, HostInterface, HostState } from '../../src/host/dataplane.js';
+import type { Peers } from '../../src/host/peers.js';
 import type { FakeDataplane } from './dataplane.js';
 
 /** What a dead process waits for. */
@@ -99,6 +100,10 @@ export class MortalDataplane implements Dataplane {
     private readonly kernel: FakeDataplane,
     private readonly life: Life,
   ) {}
+
+  get peers(): Peers {
+    return this.kernel.peers;
+  }
 
   attach(wiring: EndpointWiring): Promise<void> {
     return this.life.effect(() => this.kernel.attach(wiring));

@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline';
 import { createFelixDataplane } from '../../src/host/felix.js';
 import { createLinuxDataplane } from '../../src/host/linux.js';
+import type { PeerHop, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import { PortReservations } from '../../src/host/port-reservations.js';
 import type { Logger } from '../../src/log.js';
 
@@ -20,6 +21,15 @@ const extra: Record<string, (...args: never[]) => unknown> = {
   logged: () => lines,
   reserve: reservations.reserve.bind(reservations),
   release: reservations.release.bind(reservations),
+  // Maps do not pass through JSON.
+  routeAll: (routes: [string, PeerHop][]) => dataplane.peers.routeAll(new Map(routes)),
+  route: (changes: [string, PeerHop | null][]) =>
+    dataplane.peers.route(new Map(changes.map(([destination, hop]) => [destination, hop ?? undefined]))),
+  tunnel: (family: 4 | 6, tunnel: Tunnel | null, ends: TunnelPeer[]) =>
+    dataplane.peers.tunnel(family, tunnel ?? undefined, ends),
+  tunnelMtu: (family: 4 | 6) => dataplane.peers.tunnelMtu(family),
+  addresses: () => dataplane.peers.addresses(),
+  sourceTo: (address: string) => dataplane.peers.sourceTo(address),
 };
 
 createInterface({ input: process.stdin }).on('line', text => {

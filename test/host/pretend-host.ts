@@ -15,6 +15,8 @@ import { createInterface } from 'node:readline';
 import ts from 'typescript';
 import type { EndpointWiring } from '../../src/host/dataplane.js';
 import type { LinuxDataplane } from '../../src/host/linux.js';
+import type { LinuxPeers } from '../../src/host/linux-peers.js';
+import type { PeerHop, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import type { PortReservations } from '../../src/host/port-reservations.js';
 
 /**
@@ -95,7 +97,14 @@ export class Namespace {
 }
 
 /** What `call` may name, with its arguments and result. */
-type Methods = LinuxDataplane & Pick<PortReservations, 'reserve' | 'release'> & { logged(): unknown[] };
+type Methods = LinuxDataplane &
+  Pick<PortReservations, 'reserve' | 'release'> &
+  Pick<LinuxPeers, 'addresses' | 'sourceTo' | 'tunnelMtu'> & {
+    tunnel(family: 4 | 6, tunnel: Tunnel | null, ends: readonly TunnelPeer[]): Promise<void>;
+    logged(): unknown[];
+    routeAll(routes: readonly (readonly [string, PeerHop])[]): Promise<void>;
+    route(changes: readonly (readonly [string, PeerHop | null])[]): Promise<void>;
+  };
 
 /** A host with the dataplane running in it. */
 export class PretendHost extends Namespace {

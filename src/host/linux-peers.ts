@@ -1,0 +1,215 @@
+import type { Logger } from '../log.js';
+import { HostError, reason } from '../errors.js';
+import { NetlinkSocket } from './netlink.js';
+import { PeerRoutes } from './peer-routes.js';
+import type { InterfaceAddress, PeerHop, Peers, Tunnel, TunnelPeer } from './peers.js';
+import { RtNetlink } from './rtnetlink.js';
+import { Vxlan } from './vxlan.js';
+import { watchPeers } from './watch.js';
+import type { Watch } from './watch.js';
+
+/** Notifications come in swarms: look once, this many milliseconds after the first. */
+const DEBOUNCE = 100;
+/** The log names this many of the routes that were put back. */
+const REPORTED = 10;
+
+/** What can be chosen. */
+export interface LinuxPeersOptions {
+  /** rtm_protocol of our routes. */
+  readonly routeProtocol: number;
+  /** Milliseconds between checks of everything that no notification asks for. */
+  readonly checkInterval: number;
+}
+
+/** See {@link Peers}. Opens a netlink socket, and one more for notifications when it is first used. */
+export class LinuxPeers implements Peers {
+  private readonly netlink = new RtNetlink();
+  private readonly socket = new NetlinkSocket(0);
+  private readonly vxlan = {
+    4: new Vxlan(4, this.netlink, this.socket),
+    6: new Vxlan(6, this.netlink, this.socket),
+  };
+  private readonly routes: PeerRoutes;
+  private readonly listeners = new Set<() => void>();
+  private watch: Watch | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private due: NodeJS.Timeout | undefined;
+  /** What the next look is for: everything, or only what was lost. */
+  private isAllDue = false;
+  private addressesChanged = false;
+  private isApplied = false;
+  private complaint: string | undefined;
+  private failure: string | undefined;
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly options: LinuxPeersOptions,
+    private readonly log: Logger,
+  ) {
+    this.routes = new PeerRoutes(this.netlink, options.routeProtocol, family => this.vxlan[family].index);
+  }
+
+  async routeAll(routes: ReadonlyMap<string, PeerHop>): Promise<void> {
+    await this.inTurn(() => this.routes.replaceAll(routes));
+    this.isApplied = true;
+    this.follow();
+    this.complain();
+  }
+
+  async route(changes: ReadonlyMap<string, PeerHop | undefined>): Promise<void> {
+    await this.inTurn(() => this.routes.change(changes));
+    this.complain();
+  }
+
+  async tunnel(family: 4 | 6, tunnel: Tunnel | undefined, ends: readonly TunnelPeer[]): Promise<void> {
+    const vxlan = this.vxlan[family];
+    await this.inTurn(async () => {
+      if (!tunnel) return vxlan.remove();
+      const { index } = vxlan;
+      await vxlan.apply(tunnel, ends);
+      // Routes by a device that was made anew went with the old one, or had to wait for it.
+      if (vxlan.index !== index) await this.routes.restore();
+    });
+    this.isApplied = true;
+    this.follow();
+  }
+
+  tunnelMtu(family: 4 | 6): number | undefined {
+    return this.vxlan[family].mtu;
+  }
+
+  async addresses(): Promise<readonly InterfaceAddress[]> {
+    const links = new Map((await this.netlink.links()).map(link => [link.index, link]));
+    const found = [...(await this.netlink.addresses())].sort((a, b) => a.device - b.device);
+    return found.flatMap(({ device, address, prefixLength, scope, isPassing }) => {
+      const link = links.get(device);
+      if (!link) return [];
+      const isLasting = scope === 0 && !isPassing;
+      return [{ interfaceName: link.name, isUp: link.isUp, address, prefixLength, isLasting }];
+    });
+  }
+
+  async sourceTo(address: string): Promise<string | undefined> {
+    return (await this.netlink.lookup(address))?.source;
+  }
+
+  onAddressChange(changed: () => void): () => void {
+    this.listeners.add(changed);
+    this.follow();
+    return () => this.listeners.delete(changed);
+  }
+
+  /** Takes all routes to other hosts off this one; nothing comes back. */
+  async removeAll(): Promise<void> {
+    this.unfollow();
+    this.isApplied = false;
+    await this.inTurn(async () => {
+      await this.routes.removeAll();
+      for (const vxlan of [this.vxlan[4], this.vxlan[6]]) await vxlan.remove();
+    });
+  }
+
+  /** Leaves everything as it is. */
+  async close(): Promise<void> {
+    this.unfollow();
+    this.listeners.clear();
+    await this.turn;
+    this.socket.close();
+    this.netlink.close();
+  }
+
+  private follow(): void {
+    if (this.timer !== undefined) return;
+    this.timer = setInterval(() => this.soon(true), this.options.checkInterval).unref();
+    try {
+      this.watch = watchPeers(this.options.routeProtocol, {
+        lost: destination => this.routes.lost(destination) && this.soon(false),
+        // IPv4 routes go without a word when their interface is set down.
+        linkUp: () => this.soon(true),
+        device: index => (this.vxlan[4].isMine(index) || this.vxlan[6].isMine(index)) && this.soon(true),
+        addresses: () => {
+          this.addressesChanged = true;
+          this.soon(true);
+        },
+        overrun: () => {
+          this.addressesChanged = true;
+          this.soon(true);
+        },
+      });
+    } catch (error) {
+      const every = `looking every ${this.options.checkInterval} ms only`;
+      this.log.warn({ reason: reason(error) }, `no notifications of routes to other hosts: ${every}`);
+    }
+  }
+
+  private unfollow(): void {
+    this.watch?.close();
+    clearInterval(this.timer);
+    clearTimeout(this.due);
+    [this.watch, this.timer, this.due] = [undefined, undefined, undefined];
+  }
+
+  private soon(everything: boolean): void {
+    this.isAllDue ||= everything;
+    this.due ??= setTimeout(() => {
+      this.due = undefined;
+      void this.look();
+    }, DEBOUNCE).unref();
+  }
+
+  /** Puts right what is missing. Never throws. */
+  private async look(): Promise<void> {
+    const [everything, addressesChanged] = [this.isAllDue, this.addressesChanged];
+    [this.isAllDue, this.addressesChanged] = [false, false];
+    if (addressesChanged) for (const listener of this.listeners) listener();
+    if (!this.isApplied) return;
+    try {
+      const restored = await this.inTurn(() => (everything ? this.restore() : this.routes.restoreMissing()));
+      this.failure = undefined;
+      if (restored.length > 0)
+        this.log.warn(
+          { repaired: restored.slice(0, REPORTED), count: restored.length },
+          'put right what was missing on the way to other hosts',
+        );
+      this.complain();
+    } catch (error) {
+      this.failed(reason(error));
+      // A dump that fails tells nothing: the next look is at everything.
+      this.isAllDue = true;
+    }
+  }
+
+  private async restore(): Promise<string[]> {
+    const restored: string[] = [];
+    const failures: string[] = [];
+    // A tunnel that cannot be made must not keep routes from the host.
+    for (const part of [this.vxlan[4], this.vxlan[6], this.routes])
+      await part.restore().then(
+        done => restored.push(...done),
+        (error: unknown) => failures.push(reason(error)),
+      );
+    if (failures.length > 0) throw new HostError(failures.join('; '));
+    return restored;
+  }
+
+  /** Says it once, while it stays the same. */
+  private failed(text: string): void {
+    if (text !== this.failure) this.log.error({ reason: text }, 'cannot check the way to other hosts');
+    this.failure = text;
+  }
+
+  /** Says what the kernel does not take: once, and again when that changes. */
+  private complain(): void {
+    const problem = this.routes.problem();
+    if (problem === this.complaint) return;
+    this.complaint = problem;
+    if (problem === undefined) this.log.info('all routes to other hosts are there');
+    else this.log.warn({ reason: problem }, 'cannot route to some other hosts');
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.turn.then(work);
+    this.turn = result.catch(() => undefined);
+    return result;
+  }
+}

@@ -1,0 +1,160 @@
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Tunnel, TunnelPeer } from '../../src/host/peers.js';
+import { PretendHost, endpoint, prepare, until } from './pretend-host.js';
+import type { Namespace } from './pretend-host.js';
+
+const TUNNEL: Tunnel = { address: '10.65.0.0', mac: '66:00:00:00:00:01', host: '198.51.100.1' };
+const PEER: TunnelPeer = { address: '10.65.0.64', mac: '66:00:00:00:00:02', host: '198.51.100.2' };
+const TUNNEL6: Tunnel = { address: 'fd65::', mac: '66:00:00:00:06:01', host: '2001:db8::1' };
+const PEER6: TunnelPeer = { address: 'fd65::40', mac: '66:00:00:00:06:02', host: '2001:db8::2' };
+
+let host: PretendHost;
+let outside: Namespace;
+beforeAll(prepare);
+beforeEach(async () => {
+  host = await PretendHost.boot();
+  outside = await host.outside();
+});
+afterEach(() => host.shutDown());
+
+/** Everything of the tunnels, without what varies. */
+async function tunnels(): Promise<string> {
+  const parts = await Promise.all(
+    ['vxlan.calico', 'vxlan-v6.calico'].flatMap(name => [
+      host.run(`ip -d link show ${name}`).catch(() => ''),
+      host.run(`ip addr show dev ${name} scope global`).catch(() => ''),
+      host.run(`ip neigh show dev ${name} nud permanent`).catch(() => ''),
+      host.run(`ip -6 neigh show dev ${name} nud permanent`).catch(() => ''),
+      host.run(`bridge fdb show dev ${name}`).catch(() => ''),
+      host.run(`ip route show dev ${name} proto 81`).catch(() => ''),
+      host.run(`ip -6 route show dev ${name} proto 81`).catch(() => ''),
+    ]),
+  );
+  return parts.join('').replaceAll(/^\d+: | state \w+|<[^>]*>/gm, '');
+}
+
+/** The other host's side, by hand. */
+async function far(): Promise<void> {
+  await outside.all([
+    'ip link add vxlan.calico address 66:00:00:00:00:02 type vxlan id 4096 dstport 4789 local 198.51.100.2 nolearning',
+    'ip addr add 10.65.0.64/32 dev vxlan.calico',
+    'ip link set vxlan.calico up mtu 1450',
+    'ip neigh add 10.65.0.0 lladdr 66:00:00:00:00:01 dev vxlan.calico',
+    'bridge fdb append 66:00:00:00:00:01 dst 198.51.100.1 dev vxlan.calico',
+    'ip route add 10.65.0.0/26 via 10.65.0.0 dev vxlan.calico onlink',
+    'ip link add vxlan-v6.calico address 66:00:00:00:06:02 type vxlan id 4096 dstport 4789 local 2001:db8::2 nolearning',
+    'ip addr add fd65::40/128 dev vxlan-v6.calico nodad',
+    'ip link set vxlan-v6.calico up mtu 1430',
+    'ip -6 neigh add fd65:: lladdr 66:00:00:00:06:01 dev vxlan-v6.calico',
+    'bridge fdb append 66:00:00:00:06:01 dst 2001:db8::1 dev vxlan-v6.calico',
+    'ip route add fd65::/122 via fd65:: dev vxlan-v6.calico onlink',
+  ]);
+}
+
+async function near(): Promise<void> {
+  await host.call('tunnel', 4, TUNNEL, [PEER]);
+  await host.call('tunnel', 6, TUNNEL6, [PEER6]);
+  await host.call('routeAll', [
+    ['10.65.0.64/26', { via: '10.65.0.64', by: 'vxlan' }],
+    ['fd65::40/122', { via: 'fd65::40', by: 'vxlan' }],
+  ]);
+}
+
+test('the device is as Calico has it, and bounds the MTU', async () => {
+  await near();
+  const link = await host.run('ip -d link show vxlan.calico');
+  expect(link).toMatch(/mtu 1450/);
+  expect(link).toMatch(/link\/ether 66:00:00:00:00:01/);
+  expect(link).toMatch(/vxlan id 4096 local 198.51.100.1 .*dstport 4789 .*nolearning/);
+  expect(await host.run('ip -d link show vxlan-v6.calico')).toMatch(/mtu 1430[^]*local 2001:db8::1/);
+  expect(await host.run('ip addr show vxlan.calico')).toContain('inet 10.65.0.0/32 scope global');
+  expect(await host.run('ip route show 10.65.0.64/26')).toContain(
+    'via 10.65.0.64 dev vxlan.calico proto 81 onlink',
+  );
+  expect(await host.call('tunnelMtu', 4)).toBe(1450);
+  expect(await host.call('tunnelMtu', 6)).toBe(1430);
+});
+
+test('a container talks through it, in both families, with its own address', async () => {
+  await far();
+  await near();
+  const state = { ownBlocks: ['10.65.0.0/26'], masqueradeFrom: ['10.65.0.0/16'], pools: ['10.65.0.0/16'] };
+  await host.call('apply', { ...state, published: [], internal: [] });
+  await host.run('iptables-nft -P FORWARD DROP');
+  const container = await host.container(endpoint(1, ['10.65.0.1', 'fd65::1']));
+  await until(() => container.reaches('10.65.0.64'), 5000);
+  await until(() => container.reaches('fd65::40'), 5000);
+  expect(await outside.reaches('10.65.0.1')).toBe(true);
+  expect(await host.reaches('10.65.0.64')).toBe(true);
+});
+
+test('peers come, change and go by what differs', async () => {
+  await near();
+  const third = { address: '10.65.0.128', mac: '66:00:00:00:00:03', host: '198.51.100.3' };
+  await host.call('tunnel', 4, TUNNEL, [PEER, third]);
+  expect(await tunnels()).toContain('66:00:00:00:00:03 dst 198.51.100.3 self permanent');
+  await host.call('tunnel', 4, TUNNEL, [{ ...PEER, host: '198.51.100.9' }]);
+  const after = await tunnels();
+  expect(after).toContain('66:00:00:00:00:02 dst 198.51.100.9 self permanent');
+  expect(after).not.toContain('66:00:00:00:00:03');
+  expect(after).not.toContain('10.65.0.128');
+});
+
+test('what somebody takes away comes back within a second', async () => {
+  await near();
+  const before = await tunnels();
+  for (const line of [
+    'ip link delete vxlan.calico',
+    'ip link set vxlan.calico down',
+    'ip addr flush dev vxlan.calico',
+    'ip link set vxlan.calico mtu 1500',
+    'ip neigh del 10.65.0.64 dev vxlan.calico',
+    'bridge fdb del 66:00:00:00:00:02 dev vxlan.calico',
+    'ip route flush dev vxlan.calico',
+    'ip link delete vxlan-v6.calico',
+    'ip -6 neigh del fd65::40 dev vxlan-v6.calico',
+  ]) {
+    const { length } = await host.call('logged');
+    await host.run(line);
+    await until(async () => (await host.call('logged')).length > length, 1000);
+    await until(async () => (await tunnels()) === before, 500);
+  }
+});
+
+test('another address of the host or the tunnel is taken over, and the routes with it', async () => {
+  await near();
+  await host.run('ip addr add 198.51.100.77/24 dev uplink');
+  await host.call('tunnel', 4, { ...TUNNEL, host: '198.51.100.77', address: '10.65.0.9' }, [PEER]);
+  const after = await tunnels();
+  expect(after).toContain('local 198.51.100.77');
+  expect(after).toContain('inet 10.65.0.9/32');
+  expect(after).not.toContain('inet 10.65.0.0/32');
+  expect(after).toContain('10.65.0.64/26 via 10.65.0.64 onlink');
+});
+
+test('it goes with the last pool that wants it, and routes that want it are named', async () => {
+  await near();
+  await host.call('route', [['10.65.0.64/26', null]]);
+  await host.call('tunnel', 4, null, []);
+  expect(await host.run('ip link')).not.toContain('vxlan.calico');
+  expect(await host.call('tunnelMtu', 4)).toBeUndefined();
+  await host.call('route', [['10.65.0.64/26', { via: '10.65.0.64', by: 'vxlan' }]]);
+  expect(JSON.stringify(await host.call('logged'))).toContain('no VXLAN device yet');
+  await host.call('tunnel', 4, TUNNEL, [PEER]);
+  expect(await tunnels()).toContain('10.65.0.64/26 via 10.65.0.64 onlink');
+});
+
+test("another Calico's device is not touched", async () => {
+  const add = 'type vxlan id 4096 dstport 4789 local 198.51.100.1 nolearning';
+  await host.run(`ip link add vxlan.calico ${add}`);
+  await expect(host.call('tunnel', 4, TUNNEL, [PEER])).rejects.toThrow('CALICO_LIBNETWORK_DATAPLANE=felix');
+  await host.call('tunnel', 4, null, []);
+  expect(await host.run('ip link')).toContain('vxlan.calico');
+});
+
+test('removeAll takes both', async () => {
+  await near();
+  await host.call('removeAll');
+  await new Promise(resolve => setTimeout(resolve, 500));
+  expect(await host.run('ip link')).not.toContain('vxlan');
+});
