@@ -139,13 +139,10 @@ export function createServices(
     ensureDefaultPools,
     addressGone: async address => {
       const gone = await endpoints.dropAddress(address);
+      if (gone === "another's") return false;
       if (gone)
         await removal.perEndpoint.run(gone.endpointId, () => removeEndpoint(removal, gone.endpointId));
-    },
-    isInUse: async address => {
-      const endpoint = endpoints.own().find(({ addresses }) => addresses.includes(address));
-      if (!endpoint || endpoint.addresses.length > 1) return false;
-      return isUsed(endpoint.interfaceName);
+      return true;
     },
     hasContainer: async address => {
       const name = dataplane.routedTo(address);

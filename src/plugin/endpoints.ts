@@ -15,10 +15,14 @@ import type { EndpointChange, WorkloadEndpoint } from '../model/workload-endpoin
 import { endpointHandle } from '../ipam/handles.js';
 
 const ATTEMPTS = 10;
+/** Milliseconds between DeleteEndpoint and the ReleaseAddress that follows it, at most. */
+const DEPARTED = 30_000;
 
 /** The workload endpoints: all are mirrored in memory, those of this node are ours to write. */
 export class Endpoints {
   private readonly mirror: Mirror<WorkloadEndpoint>;
+  /** Addresses of endpoints that were removed, whose ReleaseAddress is to come; when, in milliseconds. */
+  private readonly departed = new Map<string, number>();
   /** Profiles that were there when last seen. */
   private readonly profiles = new Set<string>();
 
@@ -129,6 +133,7 @@ export class Endpoints {
   /** Removes an endpoint; missing is fine. One round trip. */
   async remove(endpointId: string): Promise<void> {
     const key = this.key(endpointId);
+    for (const address of this.mirror.get(key)?.addresses ?? []) this.departed.set(address, Date.now());
     const result = await this.store.transact({ compare: [{ key, is: 'present' }], then: [{ delete: key }] });
     if (result.succeeded) this.mirror.observeDeleted(key, result.revision);
   }
@@ -137,12 +142,19 @@ export class Endpoints {
    * Takes an address out of the endpoint of this node that has it, and the endpoint away with its last one; answers with
    * the endpoint that went. dockerd says ReleaseAddress alone where it lost DeleteEndpoint in a crash of its own, and
    * where a container turned out to have no IPv6 (moby ≥ 29). No round trip where no endpoint has the address.
+   *
+   * `another's`: it is that of an endpoint which went a moment ago, and another has it meanwhile, as an etcd that was put
+   * back may give it twice. That one keeps it.
    */
-  async dropAddress(address: string): Promise<WorkloadEndpoint | undefined> {
+  async dropAddress(address: string): Promise<WorkloadEndpoint | "another's" | undefined> {
     // After a power cut these releases are the first calls there are.
     await inTime(this.ready, 8_000, () => new DatastoreError('the datastore is unreachable: check etcd'));
     const endpoint = this.own().find(({ addresses }) => addresses.includes(address));
+    const went = this.departed.get(address);
+    for (const [other, time] of this.departed)
+      if (other === address || Date.now() - time > DEPARTED) this.departed.delete(other);
     if (!endpoint) return undefined;
+    if (went !== undefined && Date.now() - went <= DEPARTED) return "another's";
     const addresses = endpoint.addresses.filter(other => other !== address);
     if (addresses.length > 0) {
       await this.change(endpoint.endpointId, { addresses });

@@ -34,12 +34,10 @@ export interface IpamDriverParts {
   hasNetwork(subnet: Cidr): boolean;
   /** True where an endpoint of this node has the address. */
   hasEndpoint(address: string): boolean;
-  /** True where the address is the only one of an endpoint whose interface a container uses. */
-  isInUse(address: string): Promise<boolean>;
   /** True where a container of this host uses the address, whatever the datastore says. */
   hasContainer(address: string): Promise<boolean>;
-  /** An address is about to be released: nothing of this node may go on using it. */
-  addressGone(address: string): Promise<void>;
+  /** An address is about to be released: nothing of this node may go on using it. False: another's, it is to stay. */
+  addressGone(address: string): Promise<boolean>;
   /** Where else the network that begins with this subnet takes addresses from when it is full. */
   furtherRanges(subnet: Cidr): readonly Cidr[];
   readonly saidGone: SaidGone;
@@ -148,7 +146,7 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
         const address =
           wanted === '' ? await anyAddress(choice, holder, parts) : wantedAddress(wanted, choice, facts);
         if (wanted !== '' && (await parts.hasContainer(formatAddress(address))))
-          throw new AddressInUseError(`address ${wanted} is used by a container of this host`);
+          throw new AddressInUseError(`address ${wanted} is in use by a container of this host`);
         if (wanted !== '') await allocator.assignAddress(address, holder);
         // The last that is asked for: dockerd has all it wants.
         if (address.family === 6) unjoined.forget(hardware);
@@ -169,12 +167,8 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       if (isDummy(address)) return {};
       creations.released(address);
       const shown = formatAddress(address);
-      // dockerd takes the interface away first. Where there is one, the address has come to another container meanwhile
-      // (an etcd that was put back may give it twice); if not, the reconciler sees it.
-      if (await parts.isInUse(shown)) return {};
       await parts.saidGone.during(shown, async () => {
-        await parts.addressGone(shown);
-        await allocator.release(address);
+        if (await parts.addressGone(shown)) await allocator.release(address);
       });
       return {};
     },

@@ -194,10 +194,15 @@ test('a single etcd that hangs for three seconds is waited for', async () => {
     await store.watch('/w/', seen).ready;
     await etcd.freeze();
     const start = Date.now();
-    const written = put(store, '/w/1', 'a');
+    // Without a compare it might be written twice, with the same outcome.
+    const written = store.transact({
+      compare: [{ key: '/w/1', is: 'absent' }],
+      then: [{ put: '/w/1', value: 'a' }],
+      otherwise: ['/w/1'],
+    });
     await pause(3_000);
     etcd.thaw();
-    await written;
+    expect((await written).succeeded).toBe(true);
     expect(Date.now() - start).toBeLessThan(4_500);
     await eventually(() => expect(seen.lines).toEqual(['snapshot', 'put /w/1=a']));
     expect(etcd.control('get', '/w/1', '-w', 'json')).toContain('"version":1,');

@@ -43,9 +43,10 @@ describe.each<Engine>(['20', '28'])('the life of a host with Docker %s', engine 
 
   const endpoints = async () => (await keys(host, '/workloadendpoints/')).filter(key => !stale.includes(key));
 
+  let pings = 0;
   const nothingLost = async (from: string, work: () => Promise<void>) => {
     const pinging = await host.spawn(['docker', 'exec', from, 'ping', '-i', '0.1', '-W2', '192.0.2.100'], {
-      log: 'ping',
+      log: `ping-${(pings += 1)}`,
     });
     await poll('first answer', SOON, () => pinging.output().includes('seq=2'));
     await work();

@@ -178,10 +178,20 @@ describe('two that have one address, as after an etcd was put back', () => {
     expect(await daemon.refused('IpamDriver.RequestAddress', asked)).toContain('container of this host');
   });
 
-  it('do not take it from each other: a release leaves what uses its interface', async () => {
+  it('do not take it from each other: what is released is the one that went', async () => {
     const address = await start('e1', MAC_A);
+    // As another daemon than ours might have written it.
+    const [key = ''] = await keys('/workloadendpoints/');
+    const twin = ((await daemon.dump())[key] ?? '').replaceAll(dockerId('e1'), dockerId('e2'));
+    etcd.control('put', key.replace(dockerId('e1'), dockerId('e2')), twin);
+    docker.endpoints.set(dockerId('e2'), { network: NETWORK, mac: MAC_A, addresses: [address] });
+    await expect.poll(() => keys('/workloadendpoints/')).toHaveLength(2);
+    const ids = { NetworkID: NETWORK, EndpointID: dockerId('e1') };
+    await daemon.ok('NetworkDriver.Leave', ids);
+    await daemon.ok('NetworkDriver.DeleteEndpoint', ids);
+    docker.endpoints.delete(dockerId('e1'));
     await daemon.ok('IpamDriver.ReleaseAddress', { PoolID: pool, Address: address });
-    expect(await keys('/workloadendpoints/')).toHaveLength(1);
+    expect(await keys('/workloadendpoints/')).toEqual([expect.stringContaining(dockerId('e2'))]);
     expect(await keys('/handle/')).toHaveLength(1);
   });
 });
