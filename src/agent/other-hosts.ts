@@ -8,7 +8,7 @@ import type { IpPool } from '../model/ip-pool.js';
 import { parseNode } from '../model/node.js';
 import type { CalicoNode } from '../model/node.js';
 import { RouteTable } from '../routing/route-table.js';
-import { parseRoutedBlock } from '../routing/routed-block.js';
+import { digestBlock, parseRoutedBlock } from '../routing/routed-block.js';
 import type { RoutedBlock } from '../routing/routed-block.js';
 import { tunnelEnds } from '../routing/tunnel-ends.js';
 import { keepApplied } from './keep-applied.js';
@@ -62,7 +62,7 @@ export class OtherHosts {
 
   /** Begins once everything was read; returns at once. */
   start(): void {
-    this.blocks = new Mirror(this.store, BLOCKS_PREFIX, parseRoutedBlock, this.parts.log);
+    this.blocks = new Mirror(this.store, BLOCKS_PREFIX, parseRoutedBlock, this.parts.log, digestBlock);
     this.begin(this.blocks).catch(() => undefined);
   }
 

@@ -2,7 +2,7 @@ import type { IKeyValue } from 'etcd3';
 import { EtcdRefusal } from './etcd-link.js';
 import type { EtcdLink } from './etcd-link.js';
 import { entryOf, rangeOf } from './etcd-wire.js';
-import type { Entry, Listing } from './store.js';
+import type { Entry, Listing, Watcher } from './store.js';
 
 const PAGE_KEYS = 1_000;
 /** etcd's word for the newest revision. */
@@ -10,16 +10,20 @@ const NOW = '0';
 /** How often a list starts over because its revision was compacted meanwhile. */
 const FRESH_STARTS = 3;
 
+/** See {@link Watcher.digest}. */
+type Digest = NonNullable<Watcher['digest']>;
+
 /**
  * All keys that begin with `prefix`, at one revision: one round trip per page of 1,000 keys, or of fewer where
  * that many are more bytes than we accept in one answer. Each page has the time of one call.
  *
+ * @param digest makes a value shorter as soon as it is read
  * @throws DatastoreError
  */
-export async function listPrefix(link: EtcdLink, prefix: string): Promise<Listing> {
+export async function listPrefix(link: EtcdLink, prefix: string, digest?: Digest): Promise<Listing> {
   for (let start = 1; ; start++) {
     try {
-      return await listAtOneRevision(link, prefix);
+      return await listAtOneRevision(link, prefix, digest);
     } catch (error) {
       const compacted = error instanceof EtcdRefusal && error.failure.kind === 'compacted';
       if (!compacted || start === FRESH_STARTS) throw error;
@@ -27,11 +31,12 @@ export async function listPrefix(link: EtcdLink, prefix: string): Promise<Listin
   }
 }
 
-async function listAtOneRevision(link: EtcdLink, prefix: string): Promise<Listing> {
+async function listAtOneRevision(link: EtcdLink, prefix: string, digest?: Digest): Promise<Listing> {
   const entries: Entry[] = [];
   let revision = NOW;
   for await (const page of pagesOf(link, prefix)) {
-    for (const entry of page.entries) entries.push(entry);
+    for (const entry of page.entries)
+      entries.push(digest ? { ...entry, value: digest(entry.key, entry.value) } : entry);
     revision = page.revision;
   }
   return { entries, revision };

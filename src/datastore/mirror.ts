@@ -1,7 +1,7 @@
 import { withoutDeadline } from '../deadline.js';
 import { reason } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Entry, Listing, Store, Watch } from './store.js';
+import type { Entry, Listing, Store, Watch, Watcher } from './store.js';
 
 /** Turns a value into an object; undefined, or an error thrown, where it is none. */
 export type Parse<T> = (key: string, value: string) => T | undefined;
@@ -34,11 +34,13 @@ export class Mirror<T> {
   #isClosed = false;
   #changed: NodeJS.Immediate | undefined;
 
-  constructor(store: Store, prefix: string, parse: Parse<T>, log: Logger) {
+  /** `digest`: see {@link Watcher.digest}; `parse` has to take what it makes, too. */
+  constructor(store: Store, prefix: string, parse: Parse<T>, log: Logger, digest?: Watcher['digest']) {
     this.#prefix = prefix;
     this.#parse = parse;
     this.#log = log;
     this.#watch = store.watch(prefix, {
+      ...(digest ? { digest } : {}),
       snapshot: listing => this.#replace(listing),
       put: entry => this.#reported(entry.key, entry.revision, entry),
       deleted: (key, revision) => this.#reported(key, revision, undefined),
