@@ -77,29 +77,36 @@ export class OtherHosts {
     const { table, kept } = this;
     const { nodes, pools, node: own } = this.parts;
     await Promise.all([blocks.ready, nodes.ready, pools.ready]);
+    const prefix = resourcesPrefix('nodes');
     const takePools = (): void => {
       table.setPools([...pools.values()]);
       this.areTunnelsStale = true;
-      kept.changed();
     };
+    const takeNodes = (keys: Iterable<string>): void => {
+      for (const key of keys) {
+        const [name, node] = [key.slice(prefix.length), nodes.get(key)];
+        // This host's is registered again at once where somebody deletes it; its routes need not flicker for that.
+        if (node || name !== own) table.setNode(name, node);
+      }
+      this.areTunnelsStale = true;
+    };
+    // All of it before anything is applied: half of it would take away routes that only have to stay.
     takePools();
-    const prefix = resourcesPrefix('nodes');
-    this.endings.push(
-      pools.onEntries(takePools),
-      nodes.onEntries(keys => {
-        for (const key of keys) {
-          const [name, node] = [key.slice(prefix.length), nodes.get(key)];
-          // This host's is registered again at once where somebody deletes it; its routes need not flicker for that.
-          if (node || name !== own) table.setNode(name, node);
-        }
-        this.areTunnelsStale = true;
-        kept.changed();
-      }),
-      blocks.onEntries(keys => {
-        for (const key of keys) table.setBlock(key, blocks.get(key));
-        kept.changed();
-      }),
-    );
+    for (const [key] of nodes.entries()) takeNodes([key]);
+    for (const [key, block] of blocks.entries()) table.setBlock(key, block);
+    const follow = <T>(mirror: Mirror<T>, take: (keys: ReadonlySet<string>) => void): void =>
+      void this.endings.push(
+        mirror.onEntries(keys => {
+          take(keys);
+          kept.changed();
+        }),
+      );
+    follow(pools, takePools);
+    follow(nodes, takeNodes);
+    follow(blocks, keys => {
+      for (const key of keys) table.setBlock(key, blocks.get(key));
+    });
+    kept.changed();
   }
 
   private async apply(): Promise<void> {

@@ -88,15 +88,13 @@ export class Mirror<T> {
   }
 
   /**
-   * Calls back with the keys whose value appeared, changed or went: once for a burst, never synchronously, and at once
-   * with all there are. For a prefix that is too large to be looked at as a whole after each change.
+   * Calls back with the keys whose value appeared, changed or went from now on: once for a burst, never synchronously.
+   * For a prefix that is too large to be looked at as a whole after each change.
    *
    * @returns a function that ends it
    */
   onEntries(listener: (keys: ReadonlySet<string>) => void): () => void {
     this.#entryListeners.add(listener);
-    for (const key of this.#values.keys()) this.#touched.add(key);
-    if (this.#touched.size > 0) this.#announce();
     return () => this.#entryListeners.delete(listener);
   }
 

@@ -31,7 +31,7 @@ export function size(cidr: Cidr): bigint {
 /** Parses an address without prefix length or zone; undefined where it is none (or an IPv4 one mapped into IPv6,
  *  whose text Go and this library write differently). */
 export function parseAddress(text: string): Address | undefined {
-  if (text.includes('/') || text.includes('%')) return undefined;
+  if (text === '' || text.includes('/') || text.includes('%')) return undefined;
   try {
     if (!text.includes(':')) return { family: 4, value: plainIpv4(text) ?? new Address4(text).bigInt() };
     const value = new Address6(text).bigInt();
