@@ -23,6 +23,8 @@ export interface Bench {
   /** The etcd that the daemon uses. */
   readonly etcd: string;
   readonly daemon: ChildProcess;
+  /** Starts another daemon, with more settings, once the first has ended; resolves when it answers. */
+  start(env?: Readonly<Record<string, string>>): Promise<ChildProcess>;
   /** A new connection to the daemon, which is both drivers. */
   open(): Promise<PluginClient>;
   /** What the daemon logged, line by line. */
@@ -52,6 +54,7 @@ export async function inNamespace(main: (bench: Bench) => Promise<void>): Promis
     await main({
       etcd: ETCD,
       daemon,
+      start: env => startDaemon(folder, log, env),
       open: () => PluginClient.open(`${SOCKETS}/calico.sock`),
       log: () => readFileSync(log, 'utf8').trimEnd().split('\n'),
     });
@@ -109,7 +112,11 @@ function programFlags(): string {
   return readFileSync(MAIN, 'utf8').split('\n')[0]?.split(' node ')[1] ?? '';
 }
 
-async function startDaemon(folder: string, log: string): Promise<ChildProcess> {
+async function startDaemon(
+  folder: string,
+  log: string,
+  more: Readonly<Record<string, string>> = {},
+): Promise<ChildProcess> {
   const output = openSync(log, 'a');
   const flags = `${programFlags()} ${process.env['BENCH_NODE_FLAGS'] ?? ''}`
     .split(' ')
@@ -123,6 +130,7 @@ async function startDaemon(folder: string, log: string): Promise<ChildProcess> {
       CALICO_LIBNETWORK_SOCKET_DIR: SOCKETS,
       CALICO_LIBNETWORK_STATE_DIR: join(folder, 'state'),
       DOCKER_HOST: `unix://${DOCKER}`,
+      ...more,
     },
   });
   await until('the daemon', async () => {

@@ -8,7 +8,7 @@ import type { IpPool } from '../model/ip-pool.js';
 import { parseNode } from '../model/node.js';
 import type { CalicoNode } from '../model/node.js';
 import { RouteTable } from '../routing/route-table.js';
-import { parseRoutedBlock } from '../routing/routed-block.js';
+import { digestBlock, parseRoutedBlock } from '../routing/routed-block.js';
 import type { RoutedBlock } from '../routing/routed-block.js';
 import { tunnelEnds } from '../routing/tunnel-ends.js';
 import { keepApplied } from './keep-applied.js';
@@ -62,7 +62,7 @@ export class OtherHosts {
 
   /** Begins once everything was read; returns at once. */
   start(): void {
-    this.blocks = new Mirror(this.store, BLOCKS_PREFIX, parseRoutedBlock, this.parts.log);
+    this.blocks = new Mirror(this.store, BLOCKS_PREFIX, parseRoutedBlock, this.parts.log, digestBlock);
     this.begin(this.blocks).catch(() => undefined);
   }
 
@@ -77,29 +77,36 @@ export class OtherHosts {
     const { table, kept } = this;
     const { nodes, pools, node: own } = this.parts;
     await Promise.all([blocks.ready, nodes.ready, pools.ready]);
+    const prefix = resourcesPrefix('nodes');
     const takePools = (): void => {
       table.setPools([...pools.values()]);
       this.areTunnelsStale = true;
-      kept.changed();
     };
+    const takeNodes = (keys: Iterable<string>): void => {
+      for (const key of keys) {
+        const [name, node] = [key.slice(prefix.length), nodes.get(key)];
+        // This host's is registered again at once where somebody deletes it; its routes need not flicker for that.
+        if (node || name !== own) table.setNode(name, node);
+      }
+      this.areTunnelsStale = true;
+    };
+    // All of it before anything is applied: half of it would take away routes that only have to stay.
     takePools();
-    const prefix = resourcesPrefix('nodes');
-    this.endings.push(
-      pools.onEntries(takePools),
-      nodes.onEntries(keys => {
-        for (const key of keys) {
-          const [name, node] = [key.slice(prefix.length), nodes.get(key)];
-          // This host's is registered again at once where somebody deletes it; its routes need not flicker for that.
-          if (node || name !== own) table.setNode(name, node);
-        }
-        this.areTunnelsStale = true;
-        kept.changed();
-      }),
-      blocks.onEntries(keys => {
-        for (const key of keys) table.setBlock(key, blocks.get(key));
-        kept.changed();
-      }),
-    );
+    for (const [key] of nodes.entries()) takeNodes([key]);
+    for (const [key, block] of blocks.entries()) table.setBlock(key, block);
+    const follow = <T>(mirror: Mirror<T>, take: (keys: ReadonlySet<string>) => void): void =>
+      void this.endings.push(
+        mirror.onEntries(keys => {
+          take(keys);
+          kept.changed();
+        }),
+      );
+    follow(pools, takePools);
+    follow(nodes, takeNodes);
+    follow(blocks, keys => {
+      for (const key of keys) table.setBlock(key, blocks.get(key));
+    });
+    kept.changed();
   }
 
   private async apply(): Promise<void> {

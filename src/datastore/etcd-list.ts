@@ -4,7 +4,7 @@ import { EtcdRefusal } from './etcd-link.js';
 import type { EtcdLink } from './etcd-link.js';
 import { entryOf, rangeOf } from './etcd-wire.js';
 import { eraOf, etcdRevisionOf, revisionIn } from './revision.js';
-import type { Entry, Listing } from './store.js';
+import type { Entry, Listing, Watcher } from './store.js';
 
 const PAGE_KEYS = 1_000;
 /** etcd's word for the newest revision. */
@@ -12,16 +12,20 @@ const NOW = '0';
 /** How often a list starts over because its revision was compacted meanwhile, or etcd went back. */
 const FRESH_STARTS = 3;
 
+/** See {@link Watcher.digest}. */
+type Digest = NonNullable<Watcher['digest']>;
+
 /**
  * All keys that begin with `prefix`, at one revision: one round trip per page of 1,000 keys, or of fewer where
  * that many are more bytes than we accept in one answer. Each page has the time of one call.
  *
+ * @param digest makes a value shorter as soon as it is read
  * @throws DatastoreError
  */
-export async function listPrefix(link: EtcdLink, prefix: string): Promise<Listing> {
+export async function listPrefix(link: EtcdLink, prefix: string, digest?: Digest): Promise<Listing> {
   for (let start = 1; ; start++) {
     try {
-      return await listAtOneRevision(link, prefix);
+      return await listAtOneRevision(link, prefix, digest);
     } catch (error) {
       const gone =
         error instanceof EraEnded || (error instanceof EtcdRefusal && error.failure.kind === 'compacted');
@@ -32,11 +36,12 @@ export async function listPrefix(link: EtcdLink, prefix: string): Promise<Listin
 
 class EraEnded extends DatastoreError {}
 
-async function listAtOneRevision(link: EtcdLink, prefix: string): Promise<Listing> {
+async function listAtOneRevision(link: EtcdLink, prefix: string, digest?: Digest): Promise<Listing> {
   const entries: Entry[] = [];
   let revision = NOW;
   for await (const page of pagesOf(link, prefix)) {
-    for (const entry of page.entries) entries.push(entry);
+    for (const entry of page.entries)
+      entries.push(digest ? { ...entry, value: digest(entry.key, entry.value) } : entry);
     revision = page.revision;
   }
   return { entries, revision };

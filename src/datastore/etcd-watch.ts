@@ -28,11 +28,13 @@ export function watchPrefix(
   return new PrefixWatch(link, prefix, guarded(watcher, prefix, log), log, closed);
 }
 
+type GuardedWatcher = Watcher & Required<Omit<Watcher, 'digest'>>;
+
 class PrefixWatch implements Watch {
   readonly ready: Promise<void>;
   readonly #link: EtcdLink;
   readonly #prefix: string;
-  readonly #watcher: Required<Watcher>;
+  readonly #watcher: GuardedWatcher;
   readonly #log: Logger;
   readonly #closed: () => void;
   /** Aborted by `close`; nothing is reported afterwards. */
@@ -40,7 +42,7 @@ class PrefixWatch implements Watch {
   #becomeReady: () => void = () => undefined;
   #giveUpReady: (error: Error) => void = () => undefined;
 
-  constructor(link: EtcdLink, prefix: string, watcher: Required<Watcher>, log: Logger, closed: () => void) {
+  constructor(link: EtcdLink, prefix: string, watcher: GuardedWatcher, log: Logger, closed: () => void) {
     this.#link = link;
     this.#prefix = prefix;
     this.#watcher = watcher;
@@ -88,7 +90,7 @@ class PrefixWatch implements Watch {
   async #listAndStream(listed: () => void): Promise<Error> {
     const { signal } = this.#end;
     try {
-      const listing = await listPrefix(this.#link, this.#prefix);
+      const listing = await listPrefix(this.#link, this.#prefix, this.#watcher.digest);
       if (signal.aborted) return new DatastoreError('the watch was closed');
       listed();
       this.#watcher.snapshot(listing);
@@ -135,7 +137,7 @@ class PrefixWatch implements Watch {
  * The same watcher, whose callbacks do not throw: a fault in one consumer is no reason to end the watch. They run
  * outside any deadline: the connection's events belong to whatever call happened to open it, long answered by now.
  */
-function guarded(watcher: Watcher, prefix: string, log: Logger): Required<Watcher> {
+function guarded(watcher: Watcher, prefix: string, log: Logger): GuardedWatcher {
   const guard =
     <A extends unknown[]>(callback: (...values: A) => void) =>
     (...values: A): void => {
@@ -145,7 +147,9 @@ function guarded(watcher: Watcher, prefix: string, log: Logger): Required<Watche
         log.error({ prefix, reason: reason(error), err: error }, 'a watcher failed; its watch goes on');
       }
     };
+  const { digest } = watcher;
   return {
+    ...(digest ? { digest: (key: string, value: string) => digest(key, value) } : {}),
     snapshot: guard(listing => watcher.snapshot(listing)),
     put: guard(entry => watcher.put(entry)),
     deleted: guard((key, revision) => watcher.deleted(key, revision)),

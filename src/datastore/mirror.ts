@@ -2,7 +2,7 @@ import { withoutDeadline } from '../deadline.js';
 import { reason } from '../errors.js';
 import type { Logger } from '../log.js';
 import { isNewer } from './revision.js';
-import type { Entry, Listing, Store, Watch } from './store.js';
+import type { Entry, Listing, Store, Watch, Watcher } from './store.js';
 
 /** Turns a value into an object; undefined, or an error thrown, where it is none. */
 export type Parse<T> = (key: string, value: string) => T | undefined;
@@ -36,11 +36,13 @@ export class Mirror<T> {
   #isClosed = false;
   #changed: NodeJS.Immediate | undefined;
 
-  constructor(store: Store, prefix: string, parse: Parse<T>, log: Logger) {
+  /** `digest`: see {@link Watcher.digest}; `parse` has to take what it makes, too. */
+  constructor(store: Store, prefix: string, parse: Parse<T>, log: Logger, digest?: Watcher['digest']) {
     this.#prefix = prefix;
     this.#parse = parse;
     this.#log = log;
     this.#watch = store.watch(prefix, {
+      ...(digest ? { digest } : {}),
       snapshot: listing => this.#replace(listing),
       put: entry => this.#reported(entry.key, entry.revision, entry),
       deleted: (key, revision) => this.#reported(key, revision, undefined),
@@ -88,15 +90,13 @@ export class Mirror<T> {
   }
 
   /**
-   * Calls back with the keys whose value appeared, changed or went: once for a burst, never synchronously, and at once
-   * with all there are. For a prefix that is too large to be looked at as a whole after each change.
+   * Calls back with the keys whose value appeared, changed or went from now on: once for a burst, never synchronously.
+   * For a prefix that is too large to be looked at as a whole after each change.
    *
    * @returns a function that ends it
    */
   onEntries(listener: (keys: ReadonlySet<string>) => void): () => void {
     this.#entryListeners.add(listener);
-    for (const key of this.#values.keys()) this.#touched.add(key);
-    if (this.#touched.size > 0) this.#announce();
     return () => this.#entryListeners.delete(listener);
   }
 

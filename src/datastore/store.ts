@@ -60,6 +60,11 @@ export interface Listing {
 
 /** What a {@link Store.watch} reports. Callbacks run in the order of revisions and must not throw. */
 export interface Watcher {
+  /**
+   * What of a value is needed: applied to each value of a snapshot as its page arrives, so that a large prefix is never in
+   * memory as a whole. Not every store does, and puts come as they are: the watcher tells one form from the other.
+   */
+  digest?(key: string, value: string): string;
   /** The whole prefix, first and after every gap (broken, compacted or silent watch; a datastore that went back).
    *  Replaces all known before. */
   snapshot(listing: Listing): void;

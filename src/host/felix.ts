@@ -3,6 +3,7 @@ import { reason } from '../errors.js';
 import type { Dataplane, EndpointWiring, ForeignRoute, HostInterface } from './dataplane.js';
 import { defaultMtu, foreignRoutes } from './facts.js';
 import type { LinuxOptions } from './linux.js';
+import { IpMonitor } from './ip-monitor.js';
 import { LinuxPeers } from './linux-peers.js';
 import type { Peers } from './peers.js';
 import { LinkReaper } from './reaper.js';
@@ -36,7 +37,13 @@ export class FelixDataplane implements Dataplane {
   ) {
     this.protocol = options.routeProtocol ?? 81;
     const { protocol: routeProtocol } = this;
-    const host = new LinuxPeers({ routeProtocol, checkInterval: options.checkInterval ?? 30_000 }, log);
+    const monitor = new IpMonitor(routeProtocol, reason =>
+      log.warn({ reason }, 'no notifications of addresses'),
+    );
+    const host = new LinuxPeers(
+      { routeProtocol, checkInterval: options.checkInterval ?? 30_000, monitor },
+      log,
+    );
     this.host = host;
     const byFelix = async () => undefined;
     this.peers = {

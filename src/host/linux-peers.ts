@@ -1,12 +1,11 @@
 import type { Logger } from '../log.js';
 import { HostError, reason } from '../errors.js';
+import type { IpMonitor } from './ip-monitor.js';
 import { NetlinkSocket } from './netlink.js';
 import { PeerRoutes } from './peer-routes.js';
 import type { InterfaceAddress, PeerHop, Peers, Tunnel, TunnelPeer } from './peers.js';
 import { RtNetlink } from './rtnetlink.js';
 import { Vxlan } from './vxlan.js';
-import { watchPeers } from './watch.js';
-import type { Watch } from './watch.js';
 
 /** Notifications come in swarms: look once, this many milliseconds after the first. */
 const DEBOUNCE = 100;
@@ -19,9 +18,10 @@ export interface LinuxPeersOptions {
   readonly routeProtocol: number;
   /** Milliseconds between checks of everything that no notification asks for. */
   readonly checkInterval: number;
+  readonly monitor: IpMonitor;
 }
 
-/** See {@link Peers}. Opens a netlink socket, and one more for notifications when it is first used. */
+/** See {@link Peers}. Opens two netlink sockets. */
 export class LinuxPeers implements Peers {
   private readonly netlink = new RtNetlink();
   private readonly socket = new NetlinkSocket(0);
@@ -31,7 +31,7 @@ export class LinuxPeers implements Peers {
   };
   private readonly routes: PeerRoutes;
   private readonly listeners = new Set<() => void>();
-  private watch: Watch | undefined;
+  private unlisten = (): void => undefined;
   private timer: NodeJS.Timeout | undefined;
   private due: NodeJS.Timeout | undefined;
   /** What the next look is for: everything, or only what was lost. */
@@ -120,33 +120,26 @@ export class LinuxPeers implements Peers {
 
   private follow(): void {
     if (this.timer !== undefined) return;
+    const changed = (): void => {
+      this.addressesChanged = true;
+      this.soon(true);
+    };
     this.timer = setInterval(() => this.soon(true), this.options.checkInterval).unref();
-    try {
-      this.watch = watchPeers(this.options.routeProtocol, {
-        lost: destination => this.routes.lost(destination) && this.soon(false),
-        // IPv4 routes go without a word when their interface is set down.
-        linkUp: () => this.soon(true),
-        device: index => (this.vxlan[4].isMine(index) || this.vxlan[6].isMine(index)) && this.soon(true),
-        addresses: () => {
-          this.addressesChanged = true;
-          this.soon(true);
-        },
-        overrun: () => {
-          this.addressesChanged = true;
-          this.soon(true);
-        },
-      });
-    } catch (error) {
-      const every = `looking every ${this.options.checkInterval} ms only`;
-      this.log.warn({ reason: reason(error) }, `no notifications of routes to other hosts: ${every}`);
-    }
+    this.unlisten = this.options.monitor.listen({
+      lost: destination => this.routes.lost(destination) && this.soon(false),
+      // IPv4 routes go without a word when their interface is set down.
+      linkUp: (_name, isVeth) => !isVeth && this.soon(true),
+      device: name => (this.vxlan[4].isMine(name) || this.vxlan[6].isMine(name)) && this.soon(true),
+      addresses: changed,
+      overrun: changed,
+    });
   }
 
   private unfollow(): void {
-    this.watch?.close();
+    this.unlisten();
     clearInterval(this.timer);
     clearTimeout(this.due);
-    [this.watch, this.timer, this.due] = [undefined, undefined, undefined];
+    [this.timer, this.due] = [undefined, undefined];
   }
 
   private soon(everything: boolean): void {

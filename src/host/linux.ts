@@ -12,6 +12,7 @@ import type {
 import { defaultMtu, foreignRoutes, hostLinks } from './facts.js';
 import { Forwarding } from './forwarding.js';
 import { HostAddresses } from './host-addresses.js';
+import { IpMonitor } from './ip-monitor.js';
 import { LinuxPeers } from './linux-peers.js';
 import { LoopbackPorts } from './loopback.js';
 import { NatTable } from './nft.js';
@@ -23,7 +24,7 @@ import { RtNetlink } from './rtnetlink.js';
 import { StaleFlows } from './stale-flows.js';
 import { turnOnForwarding4, turnOnForwarding6 } from './sysctl.js';
 import { Veths, hasIpv6, hostInterfaces } from './veth.js';
-import { watchNftables, watchRoutes } from './watch.js';
+import { watchNftables } from './watch.js';
 import type { Watch } from './watch.js';
 
 /** What can be chosen about the host's side. */
@@ -64,6 +65,8 @@ export class LinuxDataplane implements Dataplane {
   private readonly routes: HostRoutes;
   private readonly loopback: LoopbackPorts;
   private readonly forwarding: Forwarding;
+  private readonly monitor: IpMonitor;
+  private unlisten = (): void => undefined;
   private readonly protocol: number;
   private readonly prefix: string;
   private readonly checkInterval: number;
@@ -82,7 +85,12 @@ export class LinuxDataplane implements Dataplane {
     this.protocol = options.routeProtocol ?? 81;
     this.prefix = options.interfacePrefix ?? 'cali';
     this.checkInterval = options.checkInterval ?? 30_000;
-    this.peers = new LinuxPeers({ routeProtocol: this.protocol, checkInterval: this.checkInterval }, log);
+    const every = `looking every ${this.checkInterval} ms only`;
+    this.monitor = new IpMonitor(this.protocol, reason =>
+      log.warn({ reason }, `no notifications of routes and addresses: ${every}`),
+    );
+    const { monitor, protocol: routeProtocol, checkInterval } = this;
+    this.peers = new LinuxPeers({ routeProtocol, checkInterval, monitor }, log);
     this.table = new NatTable(this.prefix);
     this.routes = new HostRoutes(this.netlink, this.protocol);
     this.loopback = new LoopbackPorts(this.routes);
@@ -218,13 +226,11 @@ export class LinuxDataplane implements Dataplane {
     this.watches = [];
     this.timer = setInterval(() => PARTS.forEach(part => void this.check(part)), this.checkInterval).unref();
     const { routes } = this;
-    this.tryWatch(() =>
-      watchRoutes(this.protocol, {
-        lost: destination => routes.isWanted(destination) && this.soon('routes'),
-        up: link => (routes.isEndpoint(link.name) || link.name === 'lo') && this.soon('routes'),
-        overrun: () => this.soon('routes'),
-      }),
-    );
+    this.unlisten = this.monitor.listen({
+      lost: destination => routes.isWanted(destination) && this.soon('routes'),
+      linkUp: name => (routes.isEndpoint(name) || name === 'lo') && this.soon('routes'),
+      overrun: () => this.soon('routes'),
+    });
     this.tryWatch(() =>
       watchNftables({ table: () => this.soon('table'), filter: () => this.soon('forwarding') }),
     );
@@ -247,6 +253,7 @@ export class LinuxDataplane implements Dataplane {
     for (const timer of this.due.values()) clearTimeout(timer);
     this.due.clear();
     for (const watch of this.watches ?? []) watch.close();
+    this.unlisten();
     this.watches = undefined;
   }
 

@@ -306,14 +306,34 @@ export function routeBody(route: RouteSpec, protocol: number, scope: number): At
   const [address = '', length] = route.destination.split('/');
   const dst = bytesOf(address);
   const type = ROUTE_TYPES[route.type];
+  const gateway = route.gateway === undefined ? undefined : bytesOf(route.gateway);
+  // One buffer for all: there may be a hundred thousand routes to make.
+  const size = 12 + attributeSize(dst) + attributeSize(gateway) + (route.device === undefined ? 0 : 8);
+  const body = Buffer.alloc(size);
   // struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type, 32 bits of flags.
-  const family = dst.length === 4 ? 2 : 10;
-  const header = [family, Number(length), 0, 0, TABLE_MAIN, protocol, scope, type];
-  const body = withHeader(Buffer.from([...header, route.onlink === true ? RTNH_F_ONLINK : 0, 0, 0, 0]));
-  body.push(RTA.dst, dst);
-  if (route.gateway !== undefined) body.push(RTA.gateway, bytesOf(route.gateway));
-  if (route.device !== undefined) body.push(RTA.oif, putU32(route.device));
-  return body;
+  body.set([dst.length === 4 ? 2 : 10, Number(length), 0, 0, TABLE_MAIN, protocol, scope, type]);
+  body.writeUInt32LE(route.onlink === true ? RTNH_F_ONLINK : 0, 8);
+  let at = putAttribute(body, 12, RTA.dst, dst);
+  if (gateway) at = putAttribute(body, at, RTA.gateway, gateway);
+  if (route.device !== undefined) {
+    body.writeUInt16LE(8, at);
+    body.writeUInt16LE(RTA.oif, at + 2);
+    body.writeUInt32LE(route.device, at + 4);
+  }
+  return withHeader(body);
+}
+
+/** Addresses need no padding: their lengths are multiples of four. */
+function attributeSize(value: Buffer | undefined): number {
+  return value === undefined ? 0 : 4 + value.length;
+}
+
+/** Writes an attribute at an offset; answers with the offset after it. */
+function putAttribute(body: Buffer, at: number, type: number, value: Buffer): number {
+  body.writeUInt16LE(attributeSize(value), at);
+  body.writeUInt16LE(type, at + 2);
+  value.copy(body, at + 4);
+  return at + attributeSize(value);
 }
 
 /** A message body that begins with a struct; zeros ask a dump for everything. */

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { HostError } from '../errors.js';
 
 /** Where commands are looked for, whatever environment the daemon was started with: /usr/sbin is often missing. */
-const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+export const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** Long enough for iptables to wait for its lock (`-w 5`), short enough not to hold up a plugin call for ever. */
 const TIMEOUT_MS = 10_000;
 const OUTPUT_LIMIT = 64 * 1024 * 1024;

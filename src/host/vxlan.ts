@@ -51,8 +51,8 @@ export class Vxlan {
   }
 
   /** Whether a change of this device matters. */
-  isMine(index: number): boolean {
-    return this.wanted !== undefined && index === this.device;
+  isMine(name: string): boolean {
+    return this.wanted !== undefined && name === NAMES[this.family];
   }
 
   /** From now on this tunnel; answers with what was changed beyond neighbours, in words. Throws HostError. */

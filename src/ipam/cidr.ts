@@ -31,14 +31,23 @@ export function size(cidr: Cidr): bigint {
 /** Parses an address without prefix length or zone; undefined where it is none (or an IPv4 one mapped into IPv6,
  *  whose text Go and this library write differently). */
 export function parseAddress(text: string): Address | undefined {
-  if (text.includes('/') || text.includes('%')) return undefined;
+  if (text === '' || text.includes('/') || text.includes('%')) return undefined;
   try {
-    if (!text.includes(':')) return { family: 4, value: new Address4(text).bigInt() };
+    if (!text.includes(':')) return { family: 4, value: plainIpv4(text) ?? new Address4(text).bigInt() };
     const value = new Address6(text).bigInt();
     return value >> 32n === 0xffffn ? undefined : { family: 6, value };
   } catch {
     return undefined;
   }
+}
+
+/** The usual text of an address, in a tenth of the time: a cluster has a hundred thousand blocks. */
+function plainIpv4(text: string): bigint | undefined {
+  const match = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/.exec(text);
+  if (!match) return undefined;
+  const [a, b, c, d] = [Number(match[1]), Number(match[2]), Number(match[3]), Number(match[4])];
+  if (a > 255 || b > 255 || c > 255 || d > 255) return undefined;
+  return BigInt(((a * 256 + b) * 256 + c) * 256 + d);
 }
 
 /** Parses `address/length`, or a bare address as a range of one. Host bits are allowed; see {@link hasHostBits}. */

@@ -169,3 +169,14 @@ test('addresses of the host are told with their interface, and which of them las
   expect(await host.call('sourceTo', '198.51.100.77')).toBe('198.51.100.1');
   expect(await host.call('sourceTo', '203.0.113.1')).toBeUndefined();
 });
+
+test('ten thousand routes that go at once come back, and nothing breaks', async () => {
+  const many = Array.from(
+    { length: 10_000 },
+    (_, n) => [`10.${128 + (n >> 14)}.${(n >> 6) & 255}.${(n & 63) * 4}/30`, NEAR] as const,
+  );
+  await host.call('routeAll', many);
+  expect(await routes()).toHaveLength(many.length);
+  await host.run('ip route flush proto 81');
+  await until(async () => (await routes()).length === many.length, 15_000);
+});

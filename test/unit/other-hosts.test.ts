@@ -30,10 +30,11 @@ const putPool = (store: MemoryStore, vxlanMode: Encapsulation) => {
 };
 
 /** Host h1, following a store; what it was told to route, and what it logged. */
-function following(store: MemoryStore) {
+function following(store: MemoryStore, prepare: (peers: FakePeers) => void = () => undefined) {
   const lines: string[] = [];
   const log = pino({ level: 'info' }, { write: (line: string) => void lines.push(line) });
   const peers = new FakePeers();
+  prepare(peers);
   const facts = new IpamFacts(store, 'h1', log);
   const nodes = mirrorOfNodes(store, log);
   const others = new OtherHosts(store, { node: 'h1', pools: facts.pools, nodes, peers, log });
@@ -78,6 +79,23 @@ test('routes of a daemon before stay until this host is registered', async () =>
   await store.transact({ compare: [], then: [{ delete: resourceKey('nodes', 'h1') }] });
   await new Promise(resolve => setTimeout(resolve, 50));
   expect(routed()).toHaveLength(1);
+});
+
+test('a daemon that starts again takes no route away that is to stay', async () => {
+  const store = new MemoryStore();
+  await putNode(store, 'h1', '10.0.0.1/24');
+  await putNode(store, 'h2', '10.0.0.2/24');
+  for (let n = 0; n < 20; n += 1) await putBlock(store, `10.65.${n}.0/26`, 'h2');
+  const seen: number[] = [];
+  const { peers } = following(store, made => {
+    const routeAll = made.routeAll.bind(made);
+    made.routeAll = async routes => {
+      seen.push(routes.size);
+      await routeAll(routes);
+    };
+  });
+  await poll('routes', 3_000, () => peers.routes.size === 20);
+  expect(seen).toEqual([20]);
 });
 
 test('a failure of the kernel is made up for by comparing everything', async () => {

@@ -9,7 +9,7 @@ import type { Encapsulation } from '../../src/model/ip-pool.js';
 import { formatNewNode, parseNode } from '../../src/model/node.js';
 import type { CalicoNode } from '../../src/model/node.js';
 import { RouteTable } from '../../src/routing/route-table.js';
-import { parseRoutedBlock } from '../../src/routing/routed-block.js';
+import { digestBlock, parseRoutedBlock } from '../../src/routing/routed-block.js';
 import type { RoutedBlock } from '../../src/routing/routed-block.js';
 import { cidr } from './ipam-node.js';
 
@@ -46,6 +46,10 @@ function block(
   }
   const parsed = parseRoutedBlock(blockKey(place), formatBlock(made));
   if (!parsed) throw new Error(range);
+  // A digest says the same, and may be made of one.
+  const digest = digestBlock(blockKey(place), formatBlock(made));
+  expect(parseRoutedBlock(blockKey(place), digest)).toEqual(parsed);
+  expect(digestBlock(blockKey(place), digest)).toBe(digest);
   return parsed;
 }
 
@@ -153,6 +157,8 @@ describe('routes to other hosts', () => {
     const text = formatBlock(createBlock(cidr('10.65.0.0/26'), 'h2', NOW));
     expect(parseRoutedBlock(blockKey(cidr('10.65.0.0/26')), text)).toBeDefined();
     expect(parseRoutedBlock(blockKey(cidr('10.65.0.64/26')), text)).toBeUndefined();
+    expect(digestBlock(blockKey(cidr('10.65.0.64/26')), text)).toBe(text);
+    expect(digestBlock(blockKey(cidr('10.65.0.64/26')), 'nonsense')).toBe('nonsense');
     const wide = text.replace('10.65.0.0/26', '0.0.0.0/0');
     expect(parseRoutedBlock('/calico/ipam/v2/assignment/ipv4/block/0.0.0.0-0', wide)).toBeUndefined();
   });
