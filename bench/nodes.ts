@@ -14,7 +14,7 @@ import { createLogger } from '../src/log.js';
 import { formatAffinity, formatBlock } from '../src/model/block.js';
 import { formatNewPool } from '../src/model/ip-pool.js';
 import { formatNewNode, tunnelMac } from '../src/model/node.js';
-import { endpointHandle } from '../src/plugin/handles.js';
+import { endpointHandle } from '../src/ipam/handles.js';
 import { run } from '../src/setup/command.mjs';
 import { inNamespace } from './support/namespace.js';
 import type { Bench } from './support/namespace.js';
