@@ -61,7 +61,11 @@ describe('three hosts on one segment', () => {
     ({ endpoint } = await startEtcd(bed.host(1)));
     await Promise.all(
       hosts.map(async host => {
-        await host.serve({ ETCD_ENDPOINTS: endpoint, IP6: 'autodetect' });
+        await host.serve({
+          ETCD_ENDPOINTS: endpoint,
+          IP6: 'autodetect',
+          CALICO_LIBNETWORK_SYNC_NETWORKS: 'false',
+        });
         await host.dockerd();
         await host.image();
       }),
@@ -168,7 +172,7 @@ describe('three hosts on one segment', () => {
   it('take a host back when it comes back, at another address, too', async () => {
     await host(3).boot();
     await host(3).run(['ip', 'address', 'add', '10.99.0.77/24', 'dev', 'eth0']);
-    await host(3).serve({ ETCD_ENDPOINTS: endpoint });
+    await host(3).serve({ ETCD_ENDPOINTS: endpoint, CALICO_LIBNETWORK_SYNC_NETWORKS: 'false' });
     for (const number of [1, 2])
       await poll('the route', 5_000, async () => (await peerRoutes(host(number))).length === 2);
     await host(3).run(['ip', 'address', 'del', `${host(3).address}/24`, 'dev', 'eth0']);
@@ -194,7 +198,11 @@ describe('hosts in two subnets with a router between', () => {
     ({ endpoint } = await startEtcd(bed.host(1)));
     await Promise.all(
       hosts.map(async host => {
-        await host.serve({ ETCD_ENDPOINTS: endpoint, IP6: 'autodetect' });
+        await host.serve({
+          ETCD_ENDPOINTS: endpoint,
+          IP6: 'autodetect',
+          CALICO_LIBNETWORK_SYNC_NETWORKS: 'false',
+        });
         await host.dockerd();
         await host.image();
       }),
