@@ -186,6 +186,8 @@ describe('two that have one address, as after an etcd was put back', () => {
     etcd.control('put', key.replace(dockerId('e1'), dockerId('e2')), twin);
     docker.endpoints.set(dockerId('e2'), { network: NETWORK, mac: MAC_A, addresses: [address] });
     await expect.poll(() => keys('/workloadendpoints/')).toHaveLength(2);
+    // Until the daemon has seen it, too.
+    await looks(2);
     const ids = { NetworkID: NETWORK, EndpointID: dockerId('e1') };
     await daemon.ok('NetworkDriver.Leave', ids);
     await daemon.ok('NetworkDriver.DeleteEndpoint', ids);
