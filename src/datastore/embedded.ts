@@ -17,6 +17,8 @@ export type { RunningEmbedded } from './embedded-state.js';
 /** How often a process is looked at: one that is not our child tells nobody when it dies. */
 const LOOK_MILLISECONDS = 500;
 const FIRST_PAUSE_MILLISECONDS = 200;
+/** For one question after its health. */
+const HEALTH_MILLISECONDS = 2_000;
 const LONGEST_PAUSE_MILLISECONDS = 10_000;
 /** An etcd that lived this long did not die of how it was started: the next restart is quick again. */
 const STEADY_MILLISECONDS = 30_000;
@@ -215,12 +217,19 @@ function started(child: ChildProcess): Promise<number> {
 
 /** etcd's own opinion, which takes a read through its log: true means that it serves. */
 async function isHealthy(url: string, stop: AbortSignal): Promise<boolean> {
+  // Not AbortSignal.any with AbortSignal.timeout: in Node 20 the garbage collector may take that away before it fires, and
+  // an etcd that hangs would be waited for for five minutes.
+  const end = new AbortController();
+  const abort = (): void => end.abort();
+  const timer = setTimeout(abort, HEALTH_MILLISECONDS);
+  stop.addEventListener('abort', abort);
   try {
-    const answer = await fetch(`${url}/health`, {
-      signal: AbortSignal.any([stop, AbortSignal.timeout(2_000)]),
-    });
+    const answer = await fetch(`${url}/health`, { signal: end.signal });
     return answer.ok && (await answer.text()).includes('true');
   } catch {
     return false;
+  } finally {
+    clearTimeout(timer);
+    stop.removeEventListener('abort', abort);
   }
 }
