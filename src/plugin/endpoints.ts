@@ -21,8 +21,8 @@ const DEPARTED = 30_000;
 /** The workload endpoints: all are mirrored in memory, those of this node are ours to write. */
 export class Endpoints {
   private readonly mirror: Mirror<WorkloadEndpoint>;
-  /** Addresses of endpoints that were removed, whose ReleaseAddress is to come; when, in milliseconds. */
-  private readonly departed = new Map<string, number>();
+  /** Addresses of endpoints that were removed, or were to be, and whose ReleaseAddress is to come. */
+  private readonly departed = new Map<string, { readonly endpointId: string; readonly at: number }>();
   /** Profiles that were there when last seen. */
   private readonly profiles = new Set<string>();
 
@@ -133,7 +133,8 @@ export class Endpoints {
   /** Removes an endpoint; missing is fine. One round trip. */
   async remove(endpointId: string): Promise<void> {
     const key = this.key(endpointId);
-    for (const address of this.mirror.get(key)?.addresses ?? []) this.departed.set(address, Date.now());
+    for (const address of this.mirror.get(key)?.addresses ?? [])
+      this.departed.set(address, { endpointId, at: Date.now() });
     const result = await this.store.transact({ compare: [{ key, is: 'present' }], then: [{ delete: key }] });
     if (result.succeeded) this.mirror.observeDeleted(key, result.revision);
   }
@@ -151,10 +152,12 @@ export class Endpoints {
     await inTime(this.ready, 8_000, () => new DatastoreError('the datastore is unreachable: check etcd'));
     const endpoint = this.own().find(({ addresses }) => addresses.includes(address));
     const went = this.departed.get(address);
-    for (const [other, time] of this.departed)
-      if (other === address || Date.now() - time > DEPARTED) this.departed.delete(other);
+    for (const [other, { at }] of this.departed)
+      if (other === address || Date.now() - at > DEPARTED) this.departed.delete(other);
     if (!endpoint) return undefined;
-    if (went !== undefined && Date.now() - went <= DEPARTED) return "another's";
+    // The same, where it could not be removed.
+    if (went && went.endpointId !== endpoint.endpointId && Date.now() - went.at <= DEPARTED)
+      return "another's";
     const addresses = endpoint.addresses.filter(other => other !== address);
     if (addresses.length > 0) {
       await this.change(endpoint.endpointId, { addresses });

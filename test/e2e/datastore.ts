@@ -4,8 +4,9 @@ import type { Host } from '../bed/host.js';
 /** Where the daemon's own etcd serves by default. */
 export const EMBEDDED = 'http://127.0.0.1:23790';
 
-/** Who made a pool last, and since when which daemon lives on which host: no two dumps agree on them. */
-const VOLATILE = /^\/calico\/libnetwork\/v1\/(pool-creation$|alive\/|hosts\/)/;
+/** A host's Node, which stays; who made a pool last, and since when which daemon lives on which host: no two dumps agree on them. */
+const VOLATILE =
+  /^\/calico\/(libnetwork\/v1\/(pool-creation$|alive\/|hosts\/)|resources\/v3\/projectcalico\.org\/nodes\/)/;
 
 /** Everything in an etcd, by key; `host` is where etcdctl runs. */
 export async function dump(
