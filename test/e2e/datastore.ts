@@ -4,12 +4,21 @@ import type { Host } from '../bed/host.js';
 /** Where the daemon's own etcd serves by default. */
 export const EMBEDDED = 'http://127.0.0.1:23790';
 
-/** A host's Node, which stays; who made a pool last, and since when which daemon lives on which host: no two dumps agree on them. */
+/** A host's Node, which stays; who made a pool last, since when which daemon lives on which host: no two dumps agree. */
 const VOLATILE =
   /^\/calico\/(libnetwork\/v1\/(pool-creation$|alive\/|hosts\/)|resources\/v3\/projectcalico\.org\/nodes\/)/;
 
-/** Everything in an etcd, by key; `host` is where etcdctl runs. */
+/** What is in an etcd, by key, without what is there with every host and changes by itself. */
 export async function dump(
+  host: Host,
+  endpoint = EMBEDDED,
+): Promise<Readonly<Record<string, string | undefined>>> {
+  const all = Object.entries(await everything(host, endpoint));
+  return Object.fromEntries(all.filter(([key]) => !VOLATILE.test(key)));
+}
+
+/** Everything in an etcd, by key; `host` is where etcdctl runs. */
+export async function everything(
   host: Host,
   endpoint = EMBEDDED,
 ): Promise<Readonly<Record<string, string | undefined>>> {
@@ -31,7 +40,7 @@ export async function dump(
   const pairs = entries.flatMap(entry => {
     if (!isObject(entry)) return [];
     const key = decode(entry['key']);
-    return VOLATILE.test(key) ? [] : [[key, decode(entry['value'])] as const];
+    return [[key, decode(entry['value'])] as const];
   });
   return Object.fromEntries(pairs);
 }

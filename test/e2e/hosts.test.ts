@@ -8,7 +8,7 @@ import type { Host } from '../bed/host.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import { CALICO, addressOf, container, ping, reportPeers, seenAs } from './calico-host.js';
-import { dump } from './datastore.js';
+import { dump, everything } from './datastore.js';
 
 /** Deletes a key of etcd. */
 async function remove(host: Host, endpoint: string, key: string): Promise<void> {
@@ -43,7 +43,7 @@ async function address6Of(host: Host, name: string): Promise<string> {
 
 /** A Node as etcd has it. */
 async function nodeOf(host: Host, endpoint: string, name: string): Promise<Record<string, unknown>> {
-  const text = (await dump(host, endpoint))[resourceKey('nodes', name)];
+  const text = (await everything(host, endpoint))[resourceKey('nodes', name)];
   const value: unknown = text === undefined ? {} : JSON.parse(text);
   return isObject(value) && isObject(value['spec']) ? value['spec'] : {};
 }
