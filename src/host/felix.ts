@@ -7,7 +7,7 @@ import { IpMonitor } from './ip-monitor.js';
 import { LinuxPeers } from './linux-peers.js';
 import type { Peers } from './peers.js';
 import { LinkReaper } from './reaper.js';
-import { fillContainer } from './rewire.js';
+import { rewire } from './rewire.js';
 import type { ContainerSide } from './rewire.js';
 import { RtNetlink } from './rtnetlink.js';
 import { Veths, hostInterfaces } from './veth.js';
@@ -62,12 +62,7 @@ export class FelixDataplane implements Dataplane {
   }
 
   async rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
-    if (await this.netlink.link(wiring.hostInterface)) return;
-    await this.attach(wiring);
-    await fillContainer(wiring, side).catch(async (error: unknown) => {
-      await this.detach(wiring.hostInterface);
-      throw error;
-    });
+    if (!(await this.netlink.link(wiring.hostInterface))) await rewire(this, wiring, side);
   }
 
   async detach(hostInterface: string): Promise<void> {

@@ -17,7 +17,7 @@ import { LinuxPeers } from './linux-peers.js';
 import { LoopbackPorts } from './loopback.js';
 import { NatTable } from './nft.js';
 import { LinkReaper } from './reaper.js';
-import { fillContainer } from './rewire.js';
+import { rewire } from './rewire.js';
 import type { ContainerSide } from './rewire.js';
 import { HostRoutes } from './routes.js';
 import { RtNetlink } from './rtnetlink.js';
@@ -117,12 +117,7 @@ export class LinuxDataplane implements Dataplane {
   }
 
   async rewire(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
-    if (await this.netlink.link(wiring.hostInterface)) return;
-    await this.attach(wiring);
-    await fillContainer(wiring, side).catch(async (error: unknown) => {
-      await this.detach(wiring.hostInterface);
-      throw error;
-    });
+    if (!(await this.netlink.link(wiring.hostInterface))) await rewire(this, wiring, side);
   }
 
   /**

@@ -1,4 +1,4 @@
-import type { EndpointWiring } from './dataplane.js';
+import type { Dataplane, EndpointWiring } from './dataplane.js';
 import { run } from './run.js';
 
 /** What an endpoint's interface is to be inside its container, where dockerd had put it before it was lost. */
@@ -10,12 +10,25 @@ export interface ContainerSide {
   readonly routes: readonly { readonly destination: string; readonly nextHop?: string }[];
 }
 
+/** Makes a pair whose interface is not there, and fills the container; leaves none where that fails. Throws HostError. */
+export async function rewire(
+  dataplane: Pick<Dataplane, 'attach' | 'detach'>,
+  wiring: EndpointWiring,
+  side: ContainerSide,
+): Promise<void> {
+  await dataplane.attach(wiring);
+  await fillContainer(wiring, side).catch(async (error: unknown) => {
+    await dataplane.detach(wiring.hostInterface);
+    throw error;
+  });
+}
+
 /**
  * Puts the container's end of a veth into its container and makes it what dockerd would: dockerd does this once, at the
  * start, and never again. By commands, three processes: it is rare, and a process cannot enter a namespace for a while.
  * Throws HostError.
  */
-export async function fillContainer(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
+async function fillContainer(wiring: EndpointWiring, side: ContainerSide): Promise<void> {
   const { sandbox, interfaceName: name, routes } = side;
   await run('ip', ['link', 'set', 'dev', wiring.containerInterface, 'netns', sandbox]);
   const inside = (argv: readonly string[], input?: string) =>

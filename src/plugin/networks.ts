@@ -148,7 +148,7 @@ export class Networks {
    */
   furtherRanges(first: Cidr): Cidr[] {
     for (const record of this.mirror.values()) {
-      const ours = record.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === first.family);
+      const ours = ofFamily(record, first.family);
       if (!this.concerns(record) || ours.length < 2 || ours[0]?.cidr !== formatCidr(first)) continue;
       return ours.slice(1).flatMap(({ cidr, range }) => parseCidr(range ?? cidr) ?? []);
     }
@@ -161,9 +161,9 @@ export class Networks {
    */
   private checkShape(record: NetworkRecord): void {
     for (const family of [4, 6] as const) {
-      const [first, ...more] = record.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === family);
+      const [first, ...more] = ofFamily(record, family);
       const clash = [...this.mirror.values()].find(other => {
-        const theirs = other.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === family);
+        const theirs = ofFamily(other, family);
         const severalHere = more.length > 0 || theirs.length > 1;
         return (
           other.id !== record.id &&
@@ -223,8 +223,13 @@ function subnetsOf(record: NetworkRecord): Cidr[] {
   return record.subnets.flatMap(({ cidr }) => parseCidr(cidr) ?? []);
 }
 
+function ofFamily(record: NetworkRecord, family: Family): NetworkRecord['subnets'] {
+  return record.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === family);
+}
+
 /** The subnets of one family as text, to compare. */
 function shape(record: NetworkRecord, family: Family): string {
-  const ours = record.subnets.filter(({ cidr }) => parseCidr(cidr)?.family === family);
-  return ours.map(({ cidr, range }) => `${cidr} ${range ?? ''}`).join();
+  return ofFamily(record, family)
+    .map(({ cidr, range }) => `${cidr} ${range ?? ''}`)
+    .join();
 }
