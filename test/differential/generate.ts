@@ -154,7 +154,10 @@ function somePorts(random: Random, place: string): EndpointPort[] {
 function someProfile(random: Random, name: string): Profile {
   const allow: Rule = { action: 'Allow', source: {}, destination: {} };
   const own = { ...allow, source: { selector: { kind: 'has', key: name } } } as const;
-  const labelsToApply = { [name]: '', ...(random.chance(0.3) ? { role: 'cache' } : {}) };
+  const labelsToApply = {
+    [name]: '',
+    ...(random.chance(0.3) ? { role: random.pick(['cache', 'db', 'web']) } : {}),
+  };
   const made = { name, labelsToApply };
   return random.weighted<() => Profile>([
     [3, () => ({ ...made, ingress: [own], egress: [allow] })],

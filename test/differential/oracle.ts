@@ -121,7 +121,12 @@ function labelsOf(world: World, endpoint: Endpoint): Labels {
   const inherited = endpoint.profiles.map(
     name => world.profiles.find(profile => profile.name === name)?.labelsToApply ?? {},
   );
-  return { ...Object.assign({}, ...inherited), ...endpoint.labels, [NAMESPACE]: endpoint.namespace };
+  // Of two profiles that give the same label, the first counts.
+  return {
+    ...Object.assign({}, ...inherited.reverse()),
+    ...endpoint.labels,
+    [NAMESPACE]: endpoint.namespace,
+  };
 }
 
 function inNamespace(selector: 'all()' | 'global()' | undefined, labels: Labels): boolean {

@@ -119,7 +119,8 @@ export class Packets {
   private fromPort(): number {
     this.made += 1;
     const { first, last } = this.random.pick(SOURCE_PORTS);
-    return first + (this.made % (last - first + 1));
+    // An even one: the next is for the second try.
+    return first + ((this.made * 2) % (last - first + 1));
   }
 }
 
