@@ -11,8 +11,8 @@ const TIERS = ['security', 'platform', 'baseline'] as const;
 
 export function someWorld(random: Random): World {
   const places = [...LOCAL, ...REMOTE].filter(() => random.chance(0.92));
-  const tiers = TIERS.filter(() => random.chance(0.4)).map(name => someTier(random, name));
-  const isInitialised = random.chance(0.5);
+  const isInitialised = random.chance(0.8);
+  const tiers = TIERS.filter(() => random.chance(0.4)).map(name => someTier(random, name, isInitialised));
   const all: Tier[] = [...tiers, ...(isInitialised ? [someDefaultTier(random)] : [])];
   const count = random.pick([0, 1, 2, 3, 4, 6, 10]);
   return {
@@ -101,7 +101,13 @@ export function someChange(random: Random, world: World): { readonly world: Worl
         'a tier',
         () => ({
           tiers: changed(tiers, ({ name }) =>
-            name === 'default' ? someDefaultTier(random) : someTier(random, name),
+            name === 'default'
+              ? someDefaultTier(random)
+              : someTier(
+                  random,
+                  name,
+                  tiers.some(each => each.name === 'default'),
+                ),
           ),
         }),
       ],
@@ -110,17 +116,19 @@ export function someChange(random: Random, world: World): { readonly world: Worl
   return { what, world: { ...world, ...change() } };
 }
 
-function someTier(random: Random, name: (typeof TIERS)[number] | string): Tier {
+/** `canBeLast`: the default tier says its order, so another can come after it. */
+function someTier(random: Random, name: string, canBeLast: boolean): Tier {
   return {
     name,
-    // An absent order is another thing to each version of Calico; two equal ones go by name.
-    order: random.pick([100, 200, 200, 2_000_000, 0.5]),
+    // Two equal ones go by name.
+    order: random.pick([100, 200, 200, 0.5, canBeLast ? 2_000_000 : 1000]),
     ...(random.chance(0.5) ? { defaultAction: random.pick(['Deny', 'Pass', 'Pass']) } : {}),
   };
 }
 
 function someDefaultTier(random: Random): Tier {
-  return random.pick([{ name: 'default' }, { name: 'default', order: 1_000_000, defaultAction: 'Deny' }]);
+  const made = { name: 'default', order: 1_000_000 };
+  return random.pick<Tier>([made, { ...made, defaultAction: 'Deny' }]);
 }
 
 function someEndpoint(random: Random, place: string): Endpoint {

@@ -14,7 +14,7 @@ import type { Endpoint, Entity, IcmpMatch, Policy, Rule, World } from './world.j
 export type Direction = 'ingress' | 'egress';
 
 /** As the packet is where policy sees it: after a published port was translated. */
-interface Judged {
+export interface Judged {
   readonly source: string;
   readonly destination: string;
   readonly family: 4 | 6;
@@ -28,21 +28,8 @@ interface Judged {
 /** Whether the packet gets through. */
 export function passes(world: World, packet: Packet): boolean {
   const from = placeOf(packet.from);
-  const { to, port, translated } = arrivalOf(world, packet);
-  const source = addressOf(from, packet.family);
-  const destination = addressOf(to, packet.family);
-  if (source === undefined || destination === undefined)
-    throw new Error('a packet of a family they do not share');
-  const judged: Judged = {
-    source,
-    destination,
-    family: packet.family,
-    protocol: PROTOCOLS[packet.protocol === 'icmp' && packet.family === 6 ? 'icmpv6' : packet.protocol] ?? 0,
-    sourcePort: packet.fromPort,
-    destinationPort: port,
-    ...(packet.protocol === 'icmp' ? { icmp: { type: packet.family === 4 ? 8 : 128, code: 0 } } : {}),
-    translated,
-  };
+  const { to } = arrivalOf(world, packet);
+  const judged = judgedOf(world, packet);
   if (from.kind === 'local' && !lets(world, from, 'egress', judged)) return false;
   if (to.kind !== 'local') return true;
   if (from.kind === 'host') {
@@ -50,6 +37,23 @@ export function passes(world: World, packet: Packet): boolean {
     if (world.fromHost !== 'policy') return world.fromHost === 'allow';
   }
   return lets(world, to, 'ingress', judged);
+}
+
+/** The packet where policy sees it. */
+export function judgedOf(world: World, packet: Packet): Judged {
+  const { to, port, translated } = arrivalOf(world, packet);
+  const source = addressOf(placeOf(packet.from), packet.family);
+  const destination = addressOf(to, packet.family);
+  if (source === undefined || destination === undefined)
+    throw new Error('a packet of a family they do not share');
+  const { family, fromPort } = packet;
+  const name = packet.protocol === 'icmp' && family === 6 ? 'icmpv6' : packet.protocol;
+  return {
+    ...{ source, destination, family, translated },
+    protocol: PROTOCOLS[name] ?? 0,
+    ...{ sourcePort: fromPort, destinationPort: port },
+    ...(packet.protocol === 'icmp' ? { icmp: { type: family === 4 ? 8 : 128, code: 0 } } : {}),
+  };
 }
 
 function lets(world: World, place: Place, direction: Direction, packet: Judged): boolean {
@@ -69,7 +73,9 @@ function lets(world: World, place: Place, direction: Direction, packet: Judged):
   if (direction === 'ingress' && packet.translated) return true;
   for (const name of endpoint.profiles) {
     const profile = world.profiles.find(each => each.name === name);
-    for (const rule of profile?.[direction] ?? []) {
+    // As in Felix: a profile that does not exist is one that denies.
+    if (profile === undefined) return false;
+    for (const rule of profile[direction]) {
       if (rule.action === 'Log' || !matches(world, rule, packet)) continue;
       return rule.action === 'Allow';
     }

@@ -68,6 +68,13 @@ export class Packets {
     return packets;
   }
 
+  /** The same packet from another port. */
+  anew(packet: Packet): Packet {
+    if (packet.protocol === 'icmp') return packet;
+    const half = SOURCE_PORTS.find(({ first, last }) => first <= packet.fromPort && packet.fromPort <= last);
+    return { ...packet, fromPort: this.fromPort(half) };
+  }
+
   private one(world: World): Packet | undefined {
     const { random } = this;
     const from = this.sender();
@@ -116,9 +123,8 @@ export class Packets {
     ] as const);
   }
 
-  private fromPort(): number {
+  private fromPort({ first, last } = this.random.pick(SOURCE_PORTS)): number {
     this.made += 1;
-    const { first, last } = this.random.pick(SOURCE_PORTS);
     // An even one: the next is for the second try.
     return first + ((this.made * 2) % (last - first + 1));
   }

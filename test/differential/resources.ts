@@ -72,7 +72,8 @@ function portEntries(
 
 function policyEntry(policy: Policy): [string, string] {
   const { name, era, namespace, tier, order, selector, namespaceSelector, types, forHosts } = policy;
-  const stored = era === 'prefixed' ? `${tier ?? 'default'}.${name}` : name;
+  // Only the default tier has a prefix that users do not type.
+  const stored = era === 'prefixed' && (tier ?? 'default') === 'default' ? `default.${name}` : name;
   const annotations = { 'projectcalico.org/metadata': JSON.stringify({ name }) };
   const spec = {
     ...(tier === undefined ? {} : { tier }),
