@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { transpiled } from '../host/pretend-host.js';
-import type { Namespace } from '../host/pretend-host.js';
 
 /** A program of ours that runs in a namespace and answers `{id, method, args}` lines with `{id, value}` or `{id, error}`. */
 export class LineProcess {

@@ -90,9 +90,27 @@ function askIcmp({ source, destination }: Probe, wait: number): Promise<string> 
   });
 }
 
+/** Sends one UDP packet after another, each from a port of its own: each is the first of a connection. Answers with how many
+ *  when it is told to stop. */
+let volleys: (() => void) | undefined;
+async function volley(probe: Probe, interval: number): Promise<number> {
+  let isOver = false;
+  volleys = () => (isOver = true);
+  let sent = 0;
+  for (let next = performance.now(); !isOver; next += interval) {
+    await new Promise(resolve => setTimeout(resolve, Math.max(0, next - performance.now())));
+    const each = { ...probe, number: probe.number + sent, sourcePort: probe.sourcePort + (sent % 20_000) };
+    sent += 1;
+    void askUdp(each, 1);
+  }
+  return sent;
+}
+
 serveLines({
   serve,
   probe,
+  volley,
+  stop: () => volleys?.(),
   /** Numbers of the UDP packets that arrived since it was asked last. */
   arrived: () => {
     const all = arrived;

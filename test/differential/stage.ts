@@ -164,7 +164,10 @@ export class Stage {
 }
 
 function prober(space: Namespace): LineProcess {
-  return new LineProcess(space, 'test/differential/prober-program.ts');
+  return new LineProcess(
+    ['nsenter', '-t', String(space.pid), '-n', '-m'],
+    'test/differential/prober-program.ts',
+  );
 }
 
 function probeOf({ from, to, family, protocol, fromPort, port }: Packet, number: number): Probe {
