@@ -9,17 +9,11 @@ export class LineProcess {
   private next = 1;
   private readonly child;
 
-  /** `script`: path of the program below the repository's root. Ends with this process. */
-  constructor(space: Namespace, script: string) {
-    const argv = [
-      'nsenter',
-      '-t',
-      String(space.pid),
-      '-n',
-      '-m',
-      process.execPath,
-      join(transpiled(script), script.replace(/\.ts$/, '.js')),
-    ];
+  /** `enter`: command that leads into the namespace. `script`: path of the program below the repository's root. Ends
+   *  with this process. */
+  constructor(enter: readonly string[], script: string) {
+    const program = join(transpiled(script), script.replace(/\.ts$/, '.js'));
+    const argv = [...enter, process.execPath, program];
     this.child = spawn('setpriv', ['--pdeathsig', 'KILL', ...argv], { stdio: ['pipe', 'pipe', 'inherit'] });
     createInterface({ input: this.child.stdout }).on('line', text => {
       const answer = JSON.parse(text) as { id: number; value?: unknown; error?: string };

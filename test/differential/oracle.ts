@@ -3,7 +3,7 @@ import type { Place } from './places.js';
 import type { Packet } from './packets.js';
 import { arrivalOf } from './packets.js';
 import { NAMESPACE, selects } from './selector-tree.js';
-import type { Labels, SelectorTree } from './selector-tree.js';
+import type { Labels } from './selector-tree.js';
 import type { Endpoint, Entity, IcmpMatch, Policy, Rule, World } from './world.js';
 
 /**
@@ -188,22 +188,22 @@ function isFrom(world: World, entity: Entity, side: Side, namespace?: string): b
   const isOfFamily = (net: string) => net.includes(':') === side.address.includes(':');
   if (notNets !== undefined && notNets.length > 0 && !notNets.some(isOfFamily)) return false;
   if (notNets?.some(net => contains(net, side.address))) return false;
-  const selected = (tree: SelectorTree | undefined, limited: boolean) =>
-    holders(world, side.address).some(
-      labels =>
-        (tree === undefined || selects(tree, labels)) &&
-        (!limited ||
-          (namespaceSelector !== undefined
-            ? inNamespace(namespaceSelector, labels)
-            : namespace === undefined || labels[NAMESPACE] === namespace)),
-    );
-  const isLimited = selector !== undefined || notSelector !== undefined || namespaceSelector !== undefined;
-  const needsHolder =
-    selector !== undefined || namespaceSelector !== undefined || (isLimited && namespace !== undefined);
-  if (needsHolder && !selected(selector, true)) return false;
-  if (notSelector !== undefined && selected(notSelector, false)) return false;
-  if (ports !== undefined && ports.length > 0 && !ports.some(port => isPort(world, port, side))) return false;
-  return !notPorts?.some(port => isPort(world, port, side));
+  const isLimited = namespaceSelector !== undefined || (namespace !== undefined && notSelector !== undefined);
+  const isPositive = selector !== undefined || isLimited;
+  const isSelected = (labels: Labels) =>
+    (selector === undefined || selects(selector, labels)) &&
+    (namespaceSelector !== undefined
+      ? inNamespace(namespaceSelector, labels)
+      : namespace === undefined || labels[NAMESPACE] === namespace) &&
+    (notSelector === undefined || !selects(notSelector, labels));
+  if (isPositive) {
+    // One and the same endpoint or network set is all that: an address may have several.
+    if (!holders(world, side.address).some(isSelected)) return false;
+  } else if (notSelector !== undefined)
+    if (holders(world, side.address).some(labels => selects(notSelector, labels))) return false;
+  const isOne = (port: number | string) => isPort(world, port, side, isPositive ? isSelected : () => true);
+  if (ports !== undefined && ports.length > 0 && !ports.some(isOne)) return false;
+  return !notPorts?.some(isOne);
 }
 
 /** The labels of whatever has an address: an endpoint, and network sets. */
@@ -221,14 +221,21 @@ function holders(world: World, address: string): Labels[] {
   ];
 }
 
-function isPort(world: World, port: number | string, side: Side): boolean {
+/** `isSelected`: whose named ports count. */
+function isPort(
+  world: World,
+  port: number | string,
+  side: Side,
+  isSelected: (labels: Labels) => boolean,
+): boolean {
   if (typeof port === 'number') return port === side.port;
   const [, first, last] = /^(\d+):(\d+)$/.exec(port) ?? [];
   if (first !== undefined) return Number(first) <= side.port && side.port <= Number(last);
   return world.endpoints.some(
-    ({ place, ports }) =>
-      placeOf(place).addresses.includes(side.address) &&
-      ports.some(
+    endpoint =>
+      placeOf(endpoint.place).addresses.includes(side.address) &&
+      isSelected(labelsOf(world, endpoint)) &&
+      endpoint.ports.some(
         each =>
           each.name === port &&
           each.port === side.port &&
