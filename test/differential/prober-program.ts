@@ -90,27 +90,49 @@ function askIcmp({ source, destination }: Probe, wait: number): Promise<string> 
   });
 }
 
-/** Sends one UDP packet after another, each from a port of its own: each is the first of a connection. Answers with how many
- *  when it is told to stop. */
-let volleys: (() => void) | undefined;
+/** Sends until it is told to stop one UDP packet after another, `interval` milliseconds apart, each from a port of its
+ *  own, so that each is the first of a connection; numbers go up from the one given. Answers with how many. */
+let stopVolley = (): void => undefined;
 async function volley(probe: Probe, interval: number): Promise<number> {
   let isOver = false;
-  volleys = () => (isOver = true);
+  stopVolley = () => void (isOver = true);
   let sent = 0;
   for (let next = performance.now(); !isOver; next += interval) {
     await new Promise(resolve => setTimeout(resolve, Math.max(0, next - performance.now())));
-    const each = { ...probe, number: probe.number + sent, sourcePort: probe.sourcePort + (sent % 20_000) };
+    const { number, sourcePort } = probe;
+    void askUdp({ ...probe, number: number + sent, sourcePort: sourcePort + (sent % 20_000) }, 1);
     sent += 1;
-    void askUdp(each, 1);
   }
   return sent;
+}
+
+/** When a packet is answered first, of those sent every 2 ms: milliseconds since 1970. Throws after `limit` ms. */
+async function firstAnswer(probe: Probe, limit: number): Promise<number> {
+  const end = Date.now() + limit;
+  for (let turn = 0; ; turn += 1) {
+    const each = { ...probe, sourcePort: probe.sourcePort + turn };
+    const asked = askUdp(each, 20).then(outcome => (outcome === 'answer' ? Date.now() : undefined));
+    const next = new Promise<undefined>(resolve => setTimeout(resolve, 2, undefined));
+    const answered = await Promise.race([asked, next]);
+    if (answered !== undefined) return answered;
+    if (Date.now() > end) throw new Error(`no answer from ${probe.destination} within ${limit} ms`);
+  }
+}
+
+/** Asks a server by HTTP; answers with when it was asked and when it had answered, and what. */
+async function post(url: string, body: object): Promise<{ asked: number; answered: number; text: string }> {
+  const asked = Date.now();
+  const text = await (await fetch(url, { method: 'POST', body: JSON.stringify(body) })).text();
+  return { asked, answered: Date.now(), text };
 }
 
 serveLines({
   serve,
   probe,
   volley,
-  stop: () => volleys?.(),
+  stop: () => stopVolley(),
+  firstAnswer,
+  post,
   /** Numbers of the UDP packets that arrived since it was asked last. */
   arrived: () => {
     const all = arrived;
