@@ -18,6 +18,7 @@ import type { LinuxDataplane } from '../../src/host/linux.js';
 import type { LinuxPeers } from '../../src/host/linux-peers.js';
 import type { PeerHop, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import type { PortReservations } from '../../src/host/port-reservations.js';
+import type { PlainPolicy } from './plain-policy.js';
 
 /**
  * Throw-away hosts and containers: network namespaces held by a process each, so that they vanish with it and have no
@@ -102,6 +103,8 @@ type Methods = LinuxDataplane &
   Pick<LinuxPeers, 'addresses' | 'sourceTo' | 'tunnelMtu'> & {
     tunnel(family: 4 | 6, tunnel: Tunnel | null, ends: readonly TunnelPeer[]): Promise<void>;
     logged(): unknown[];
+    enforce(policy: PlainPolicy): Promise<void>;
+    enforceAll(policies: readonly PlainPolicy[]): Promise<void>;
     routeAll(routes: readonly (readonly [string, PeerHop])[]): Promise<void>;
     route(changes: readonly (readonly [string, PeerHop | null])[]): Promise<void>;
   };
