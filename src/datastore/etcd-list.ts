@@ -52,15 +52,28 @@ export async function* pagesOf(link: EtcdLink, prefix: string, at = NOW): AsyncG
   let key = first;
   let limit = PAGE_KEYS;
   let revision = at; // all later pages ask for the first one's revision
+  const ask = () => {
+    const request = { key, range_end, limit, revision };
+    return link.call('range', () => request);
+  };
+  // The next page is on its way while this one is looked at: of a large prefix each takes etcd and us some milliseconds.
+  let ahead: ReturnType<typeof ask> | undefined;
   for (;;) {
     try {
-      const page = await link.call('range', () => ({ key, range_end, limit, revision }));
+      const page = await (ahead ?? ask());
+      ahead = undefined;
       if (revision === NOW) revision = page.header.revision;
+      const last = page.more ? page.kvs.at(-1) : undefined;
+      if (last) {
+        key = after(last);
+        ahead = ask();
+        // Whoever wants no more pages does not hear how this one fails.
+        ahead.catch(() => undefined);
+      }
       yield { entries: page.kvs.map(entryOf), revision };
-      const last = page.kvs.at(-1);
-      if (!page.more || !last) return;
-      key = after(last);
+      if (!last) return;
     } catch (error) {
+      ahead = undefined;
       const tooLarge = error instanceof EtcdRefusal && error.failure.kind === 'too-large';
       if (!tooLarge || limit === 1) throw error;
       limit = Math.ceil(limit / 2);

@@ -11,6 +11,9 @@ import { Vxlan } from './vxlan.js';
 const DEBOUNCE = 100;
 /** The log names this many of the routes that were put back. */
 const REPORTED = 10;
+/** So many routes are compared with the kernel at every so-and-so-many-th check only. */
+const MANY = 5_000;
+const SELDOM = 20;
 
 /** What can be chosen. */
 export interface LinuxPeersOptions {
@@ -36,6 +39,7 @@ export class LinuxPeers implements Peers {
   private due: NodeJS.Timeout | undefined;
   /** What the next look is for: everything, or only what was lost. */
   private isAllDue = false;
+  private checks = 0;
   private addressesChanged = false;
   private isApplied = false;
   private complaint: string | undefined;
@@ -124,7 +128,7 @@ export class LinuxPeers implements Peers {
       this.addressesChanged = true;
       this.soon(true);
     };
-    this.timer = setInterval(() => this.soon(true), this.options.checkInterval).unref();
+    this.timer = setInterval(() => this.check(), this.options.checkInterval).unref();
     this.unlisten = this.options.monitor.listen({
       lost: destination => this.routes.lost(destination) && this.soon(false),
       // IPv4 routes go without a word when their interface is set down.
@@ -140,6 +144,12 @@ export class LinuxPeers implements Peers {
     clearInterval(this.timer);
     clearTimeout(this.due);
     [this.timer, this.due] = [undefined, undefined];
+  }
+
+  /** To compare a hundred thousand routes takes a second of processor time, and notifications tell what goes. */
+  private check(): void {
+    this.checks += 1;
+    this.soon(this.routes.size < MANY || this.checks % SELDOM === 0);
   }
 
   private soon(everything: boolean): void {
