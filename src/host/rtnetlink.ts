@@ -180,7 +180,7 @@ export class RtNetlink {
     const codes: (string | undefined)[] = [];
     for (let start = 0; start < subjects.length; start += BATCH) {
       const requests = subjects.slice(start, start + BATCH).map(requestOf);
-      for (const answer of await this.socket.batch(requests)) codes.push(answer.code);
+      codes.push(...(await this.socket.quietBatch(requests)));
     }
     codes.forEach((code, index) => {
       const subject = subjects[index];
