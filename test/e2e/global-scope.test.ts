@@ -82,7 +82,8 @@ describe('networks of global scope, on two hosts with a cluster store', () => {
       await host.docker('rm', '-f', `box-${index}-a`, `box-${index}-b`);
     await hosts[1].docker('network', 'rm', 'shared');
     expect(await list(hosts[0])).toBe('');
-    for (const host of hosts) await expectCleanHost(host, /^169\.254\.1\.0\/24 |^blackhole 192\.168\./);
+    for (const host of hosts)
+      await expectCleanHost(host, /^169\.254\.1\.0\/24 |^blackhole 192\.168\.|^192\.168\.\S+ via 10\.99\./);
     expect(await handles(hosts[0], endpoint)).toEqual([]);
     const left = (await keys(hosts[0], '/calico/', endpoint)).filter(key =>
       /192\.0\.2\.|docker-192|\/networks\/|workloadendpoints/.test(key),
