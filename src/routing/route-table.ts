@@ -45,11 +45,15 @@ export class RouteTable {
 
   /** A Node appeared, changed, or went. */
   setNode(name: string, node: CalicoNode | undefined): void {
+    const before = this.nodes.get(name);
     if (node) this.nodes.set(name, node);
     else this.nodes.delete(name);
-    // What is reached through this host's own subnet may be anything.
-    if (name === this.own) this.isAllStale = true;
-    else this.ways.delete(name);
+    if (name === this.own) {
+      // What is reached through this host's own subnet may be anything; its labels and tunnel matter to no route.
+      if (subnetsText(before) !== subnetsText(node)) this.isAllStale = true;
+      return;
+    }
+    this.ways.delete(name);
     for (const key of this.dependents.get(name) ?? []) this.stale.add(key);
   }
 
@@ -186,6 +190,14 @@ function isSame(one: RoutedBlock, other: RoutedBlock): boolean {
       return its?.destination === destination && its.node === node;
     })
   );
+}
+
+function subnetsText(node: CalicoNode | undefined): string {
+  const texts = ([4, 6] as const).map(family => {
+    const subnet = node?.addresses[family]?.subnet;
+    return subnet ? formatCidr(subnet) : '';
+  });
+  return node ? texts.join() : 'none';
 }
 
 function poolsText(pools: readonly RoutedPool[]): string {
