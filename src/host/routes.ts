@@ -173,8 +173,8 @@ export class HostRoutes {
     }
   }
 
-  private async ours(): Promise<readonly Route[]> {
-    return (await this.netlink.routes(this.protocol)).filter(route => !route.hasGateway);
+  private ours(): Promise<readonly Route[]> {
+    return this.netlink.routes({ protocol: this.protocol, gateway: false });
   }
 
   private async routesTo(device: number): Promise<Route[]> {

@@ -146,22 +146,36 @@ export function decodeLink(data: Buffer): Link {
   };
 }
 
+/** Which routes are wanted of a dump; the kernel may have a hundred thousand others. */
+export interface RouteFilter {
+  /** Of this protocol number only. */
+  readonly protocol?: number;
+  /** Of any but this. */
+  readonly notProtocol?: number;
+  /** Only those with a next hop, or only those without. */
+  readonly gateway?: boolean;
+  /** Only default routes. */
+  readonly isDefault?: true;
+}
+
 /** Reads a route of table main from an RTM_NEWROUTE or RTM_DELROUTE payload; undefined for any other. */
-export function decodeRoute(data: Buffer, protocol?: number): Route | undefined {
+export function decodeRoute(data: Buffer, filter: RouteFilter = {}): Route | undefined {
   const [family, length, table, proto, type] = [data[0], data[1] ?? 0, data[4], data[5] ?? 0, data[7]];
   const isCached = (data.readUInt32LE(8) & 0x200) !== 0;
-  if (isCached || (protocol !== undefined && proto !== protocol)) return undefined;
+  if (isCached || (filter.protocol !== undefined && proto !== filter.protocol)) return undefined;
+  if (proto === filter.notProtocol || (filter.isDefault === true && length !== 0)) return undefined;
   if (family !== 2 && family !== 10) return undefined;
-  let destination = family === 2 ? '0.0.0.0' : '::';
+  const bytes = family === 2 ? 4 : 16;
   let device: number | undefined;
   let hasGateway = false;
-  let gateway: string | undefined;
+  // Where they begin: no text is made of what nobody wants.
+  let [destinationAt, gatewayAt] = [0, 0];
   let [metric, realTable] = [0, table];
   eachAttribute(data, 12, (attribute, start, end) => {
-    if (attribute === RTA.dst) destination = textOf(data.subarray(start, end));
+    if (attribute === RTA.dst) destinationAt = start;
     else if (attribute === RTA.gateway || attribute === RTA.via || attribute === RTA.multipath) {
       hasGateway = true;
-      if (attribute === RTA.gateway) gateway = textOf(data.subarray(start, end));
+      if (attribute === RTA.gateway) gatewayAt = start;
       // struct rtnexthop: length, flags, hops, ifindex
       if (attribute === RTA.multipath && end - start >= 8) device ??= data.readInt32LE(start + 4);
     } else if (attribute === RTA.oif) device = data.readUInt32LE(start);
@@ -169,16 +183,19 @@ export function decodeRoute(data: Buffer, protocol?: number): Route | undefined 
     else if (attribute === RTA.table) realTable = data.readUInt32LE(start);
   });
   if (realTable !== TABLE_MAIN) return undefined;
+  if (filter.gateway !== undefined && filter.gateway !== hasGateway) return undefined;
+  const textAt = (at: number): string => textOf(data.subarray(at, at + bytes));
+  const any = family === 2 ? '0.0.0.0' : '::';
   const name: RouteType =
     type === ROUTE_TYPES.unicast ? 'unicast' : type === ROUTE_TYPES.blackhole ? 'blackhole' : 'other';
   return {
-    destination: `${destination}/${length}`,
+    destination: `${destinationAt === 0 ? any : textAt(destinationAt)}/${length}`,
     type: name,
     protocol: proto,
     device,
     metric,
     hasGateway,
-    gateway,
+    gateway: gatewayAt === 0 ? undefined : textAt(gatewayAt),
   };
 }
 
