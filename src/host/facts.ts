@@ -1,6 +1,6 @@
 import { hostCidr } from './bytes.js';
 import type { ForeignRoute } from './dataplane.js';
-import type { Link } from './rtnetlink-messages.js';
+import type { Link } from './link-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
 /** MTU in bytes where the host does not say. */

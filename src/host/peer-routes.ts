@@ -1,5 +1,5 @@
 import type { PeerHop } from './peers.js';
-import type { RouteSpec } from './rtnetlink-messages.js';
+import type { RouteSpec } from './route-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
 /** A route of ours with a next hop, as the kernel has it. */

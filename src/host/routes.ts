@@ -1,7 +1,8 @@
 import { hostCidr } from './bytes.js';
 import type { EndpointWiring } from './dataplane.js';
+import type { Link } from './link-messages.js';
 import { NetlinkError } from './netlink.js';
-import type { Link, Route, RouteSpec } from './rtnetlink-messages.js';
+import type { Route, RouteSpec } from './route-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
 /**

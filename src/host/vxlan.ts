@@ -1,9 +1,10 @@
 import { HostError } from '../errors.js';
+import { namedLinkBody } from './link-messages.js';
 import { NLM, NetlinkError } from './netlink.js';
 import type { NetlinkRequest, NetlinkSocket } from './netlink.js';
 import { VXLAN_OVERHEAD } from './peers.js';
 import type { Tunnel, TunnelPeer } from './peers.js';
-import { RTM, namedLinkBody } from './rtnetlink-messages.js';
+import { RTM } from './rtnetlink-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 import {
   NEIGHBOUR,
