@@ -134,6 +134,5 @@ function embeddedOptions(config: Config) {
     caFile: config.etcdCaFile,
     certFile: config.etcdCertFile,
     keyFile: config.etcdKeyFile,
-    hasUsers: config.etcdUsername !== undefined,
   };
 }
