@@ -11,6 +11,9 @@ import { createFelixDataplane } from './host/felix.js';
 import { createLinuxDataplane } from './host/linux.js';
 import { CALL_DEADLINE, createPluginApp } from './plugin/app.js';
 import { assertUnused, listenOnSocket } from './plugin/socket.js';
+import { NO_METRICS } from './metrics/metrics.js';
+import type { Metrics } from './metrics/metrics.js';
+import type { Observation, startObservation } from './metrics/observation.js';
 import { createServices } from './services.js';
 import type { Services } from './services.js';
 
@@ -36,31 +39,39 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     for (const end of closing.splice(0).reverse()) await end();
   };
   try {
+    const observation = config.metricsAddress
+      ? await observe(config.metricsAddress, version, log.child({ module: 'metrics' }))
+      : undefined;
+    if (observation) closing.push(() => observation.close());
     const embedded = config.etcdEndpoints
       ? undefined
       : await startEmbedded(embeddedOptions(config), log.child({ module: 'etcd' }));
     if (embedded) closing.push(() => embedded.stop());
-    const store = createEtcdStore(
+    const etcd = createEtcdStore(
       etcdOptions(config, embedded?.clientUrl),
       log.child({ module: 'datastore' }),
     );
+    const store = observation ? observation.measure(etcd) : etcd;
     closing.push(() => store.close());
     const dataplane = createDataplane(config, log.child({ module: 'host' }));
     closing.push(() => dataplane.close());
     const self = { node: config.nodeName, id: hostId(config.stateDir), version };
     const presence = new Presence(store, self, log.child({ module: 'presence' }));
     closing.push(() => presence.close());
-    const services = createServices(config, presence.guard(store), dataplane, log, presence);
+    const guarded = presence.guard(store);
+    const services = createServices(config, guarded, dataplane, log, presence, observation?.metrics);
     closing.push(() => services.stop());
     const { network, ipam } = services.methods;
     const methods = { network: presence.gate(network), ipam: presence.gate(ipam) };
-    const apps = await listen(sockets, methods, log);
+    const apps = await listen(sockets, methods, log, observation?.metrics);
     closing.push(() => closeAll(apps));
     log.info(
       { sockets, node: config.nodeName, etcd: embedded?.clientUrl ?? config.etcdEndpoints },
       'serving Docker',
     );
     services.start();
+    observation?.follow(services, config.nodeName, etcd);
+    closing.push(() => observation?.ending());
   } catch (error) {
     await close();
     throw error;
@@ -71,6 +82,11 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       log.info('stopped');
     },
   };
+}
+
+/** Code and cost of it all only where somebody wants it. */
+async function observe(...args: Parameters<typeof startObservation>): Promise<Observation> {
+  return (await import('./metrics/observation.js')).startObservation(...args);
 }
 
 /** Lets calls in flight finish. */
@@ -87,6 +103,7 @@ export async function listen(
   sockets: readonly string[],
   methods: Services['methods'],
   log: Logger,
+  metrics: Metrics = NO_METRICS,
 ): Promise<FastifyInstance[]> {
   const plugins = [
     { implements: ['NetworkDriver', 'IpamDriver'], methods: { ...methods.network, ...methods.ipam } },
@@ -95,7 +112,7 @@ export async function listen(
   const apps: FastifyInstance[] = [];
   for (const [index, plugin] of plugins.entries()) {
     const activate = { 'Plugin.Activate': () => ({ Implements: plugin.implements }) };
-    const app = createPluginApp({ ...activate, ...plugin.methods }, log.child({ module: 'plugin' }));
+    const app = createPluginApp({ ...activate, ...plugin.methods }, log.child({ module: 'plugin' }), metrics);
     apps.push(app);
     await listenOnSocket(app, sockets[index] ?? '').catch(async (error: unknown) => {
       await closeAll(apps);
@@ -117,6 +134,5 @@ function embeddedOptions(config: Config) {
     caFile: config.etcdCaFile,
     certFile: config.etcdCertFile,
     keyFile: config.etcdKeyFile,
-    hasUsers: config.etcdUsername !== undefined,
   };
 }

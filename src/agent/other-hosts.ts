@@ -4,6 +4,8 @@ import { Mirror } from '../datastore/mirror.js';
 import type { Store } from '../datastore/store.js';
 import type { Family } from '../ipam/cidr.js';
 import type { Peers } from '../host/peers.js';
+import { measuredApply, NO_METRICS } from '../metrics/metrics.js';
+import type { Metrics } from '../metrics/metrics.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { parseNode } from '../model/node.js';
 import type { CalicoNode } from '../model/node.js';
@@ -25,6 +27,8 @@ export interface OtherHostsParts {
   readonly pools: Mirror<IpPool>;
   readonly nodes: Mirror<CalicoNode>;
   readonly peers: Pick<Peers, 'routeAll' | 'route' | 'tunnel'>;
+  /** None where not given. */
+  readonly metrics?: Metrics;
   readonly log: Logger;
 }
 
@@ -57,7 +61,13 @@ export class OtherHosts {
     private readonly parts: OtherHostsParts,
   ) {
     this.table = new RouteTable(parts.node);
-    this.kept = keepApplied('routes to other hosts', () => this.apply(), parts.log);
+    const apply = measuredApply(parts.metrics ?? NO_METRICS, 'peers', () => this.apply());
+    this.kept = keepApplied('routes to other hosts', apply, parts.log);
+  }
+
+  /** How many routes there should be. */
+  get count(): number {
+    return this.table.routes.size;
   }
 
   /** Begins once everything was read; returns at once. */

@@ -90,6 +90,8 @@ export class EtcdConnection {
   readonly endpoint: string;
   /** It has answered once, and so told where etcd is now. */
   isGreeted = false;
+  /** A user's name and password went along. */
+  readonly hasLogin: boolean;
   readonly #client: Client;
   #opening: Promise<Services> | undefined;
   #services: Services | undefined;
@@ -103,6 +105,7 @@ export class EtcdConnection {
     this.endpoint = endpoint;
     const credentials = readTlsFiles(options);
     const { username, password } = options;
+    this.hasLogin = login && username !== undefined && password !== undefined;
     const callOptions = (): { deadline: number } => ({ deadline: Date.now() + LOGIN_MILLISECONDS });
     this.#client = new Client({
       hosts: endpoint,
