@@ -44,6 +44,11 @@ function probe(probes: readonly Probe[], wait: number): Promise<string[]> {
   return Promise.all(probes.map(each => ask[each.protocol](each, wait)));
 }
 
+/** What is dropped on its way out of the very host is an error to its sender. */
+function failure(error: Error): string {
+  return 'code' in error && error.code === 'EPERM' ? 'silence' : error.message;
+}
+
 function askTcp({ source, sourcePort, destination, destinationPort }: Probe, wait: number): Promise<string> {
   return new Promise(resolve => {
     const from = { localAddress: source, localPort: sourcePort };
@@ -55,7 +60,7 @@ function askTcp({ source, sourcePort, destination, destinationPort }: Probe, wai
       resolve(outcome);
     };
     const timer = setTimeout(() => done('silence'), wait);
-    socket.on('error', error => done(error.message));
+    socket.on('error', error => done(failure(error)));
     socket.on('data', () => done('answer'));
   });
 }
@@ -71,10 +76,10 @@ function askUdp(
       clearTimeout(timer);
       resolve(outcome);
     };
-    socket.on('error', error => done(error.message));
+    socket.on('error', error => done(failure(error)));
     socket.on('message', data => done(String(data) === String(number) ? 'answer' : `answer ${String(data)}`));
     socket.bind(sourcePort, source, () =>
-      socket.send(String(number), destinationPort, destination, error => error && done(error.message)),
+      socket.send(String(number), destinationPort, destination, error => error && done(failure(error))),
     );
   }).finally(() => socket.close());
 }
@@ -83,9 +88,14 @@ function askIcmp({ source, destination }: Probe, wait: number): Promise<string> 
   const ping = destination.includes(':') ? ['ping', '-6'] : ['ping'];
   const argv = [...ping, '-c', '1', '-W', '5', '-I', source, destination];
   return new Promise(resolve => {
-    execFile('busybox', argv, { timeout: wait, killSignal: 'SIGKILL' }, (error, stdout) => {
+    execFile('busybox', argv, { timeout: wait, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
       if (error === null) resolve('answer');
-      else resolve(error.killed === true || stdout.includes('100% packet loss') ? 'silence' : error.message);
+      else
+        resolve(
+          error.killed === true || /100% packet loss/.test(stdout) || /not permitted/.test(stderr)
+            ? 'silence'
+            : error.message,
+        );
     });
   });
 }
