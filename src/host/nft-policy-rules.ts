@@ -16,6 +16,7 @@ const LOG_LIMIT = 'limit rate 10/second burst 100 packets';
 /** Protocols with ports at the same place: TCP, UDP, DCCP, SCTP, UDP-Lite. */
 const PORTED = [6, 17, 33, 132, 136];
 const MAX_PORT = 65_535;
+const PROTOCOLS: readonly number[] = Array.from({ length: 256 }, (_, number) => number);
 
 /** Any of the alternatives, each a conjunction of conditions: the empty text is always true. */
 type Match = readonly string[];
@@ -63,13 +64,15 @@ function verdictOf({ action }: HostRule, id: RulesId): string {
 
 function matches(rule: HostRule, isRanges: (set: SetId) => boolean): string[] {
   if (!isOfFamily(rule)) {
-    return combine(protocolMatch(rule), ...SIDES.map(side => portMatch(rule[side.of], side, undefined)));
+    return combine(
+      protocolMatch(rule, undefined),
+      ...SIDES.map(side => portMatch(rule[side.of], side, undefined)),
+    );
   }
   return FAMILIES.filter(({ n }) => rule.ipVersion === undefined || rule.ipVersion === n).flatMap(family =>
     combine(
       [`meta nfproto ${family.nfproto}`],
-      protocolMatch(rule),
-      icmpMatch(rule, family),
+      protocolMatch(rule, family),
       ...SIDES.flatMap(side => {
         const entity = rule[side.of];
         return [addressMatch(entity, side, family, isRanges), portMatch(entity, side, family)];
@@ -99,35 +102,45 @@ function combine(...parts: readonly Match[]): string[] {
   return all;
 }
 
-function protocolMatch({ protocol, notProtocol, source, destination }: HostRule): Match {
-  const conditions: string[] = [];
-  if (protocol !== undefined) conditions.push(`meta l4proto ${checkNumber(protocol, 255)}`);
-  if (notProtocol !== undefined) conditions.push(`meta l4proto != ${checkNumber(notProtocol, 255)}`);
-  if (speaksOfPorts(source) || speaksOfPorts(destination)) {
-    // What has no ports is no packet that a rule with ports is about, not even with "not these ports".
-    if (protocol === undefined) conditions.push(`meta l4proto { ${PORTED.join(', ')} }`);
-    else if (!PORTED.includes(protocol)) return NEVER;
-  }
-  return [conditions.join(' ')];
+/**
+ * All that a rule says of the protocol, at once: nft refuses what contradicts itself. Every protocol that is possible is
+ * counted out, and said in the shorter way. `family`: undefined where nothing is said of ICMP.
+ */
+function protocolMatch(rule: HostRule, family: Family | undefined): Match {
+  const { protocol, notProtocol, icmp, notIcmp, source, destination } = rule;
+  let possible = PROTOCOLS;
+  if (protocol !== undefined) possible = possible.filter(one => one === checkNumber(protocol, 255));
+  if (notProtocol !== undefined) possible = possible.filter(one => one !== checkNumber(notProtocol, 255));
+  // What has no ports is no packet that a rule with ports is about, not even with "not these ports".
+  if (speaksOfPorts(source) || speaksOfPorts(destination))
+    possible = possible.filter(one => PORTED.includes(one));
+  if (family === undefined) return protocolText(possible);
+  const others = possible.filter(one => one !== family.icmpProtocol);
+  const own = possible.filter(one => one === family.icmpProtocol);
+  const isAny = notIcmp !== undefined && icmpText(notIcmp, family, '') === '';
+  return [
+    // Is no ICMP: that is what "not this ICMP" may mean, and what no ICMP rule means.
+    ...(icmp === undefined ? protocolText(notIcmp === undefined ? possible : others) : []),
+    ...(icmp === undefined && notIcmp === undefined
+      ? []
+      : combine(
+          isAny ? NEVER : protocolText(own),
+          [icmp === undefined ? '' : icmpText(icmp, family, '')],
+          [notIcmp === undefined ? '' : icmpText(notIcmp, family, '!= ')],
+        )),
+  ];
+}
+
+function protocolText(possible: readonly number[]): Match {
+  const missing = PROTOCOLS.filter(one => !possible.includes(one));
+  if (missing.length === 0) return [''];
+  if (possible.length === 0) return NEVER;
+  const [not, list] = possible.length <= missing.length ? ['', possible] : ['!= ', missing];
+  return [`meta l4proto ${not}${list.length === 1 ? list.join('') : `{ ${list.join(', ')} }`}`];
 }
 
 function speaksOfPorts({ ports, notPorts, namedPorts, notNamedPorts }: HostEntity): boolean {
   return [ports, notPorts, namedPorts, notNamedPorts].some(list => hasSome(list));
-}
-
-function icmpMatch({ protocol, icmp, notIcmp }: HostRule, family: Family): Match {
-  const isIcmp = protocol === family.icmpProtocol;
-  const isOther = protocol !== undefined && !isIcmp;
-  const only = `meta l4proto ${family.icmpProtocol}`;
-  const wanted: Match =
-    icmp === undefined ? [''] : isOther ? NEVER : [`${only} ${icmpText(icmp, family, '')}`.trim()];
-  if (notIcmp === undefined || isOther) return wanted;
-  const isAny = notIcmp.type === undefined && notIcmp.code === undefined;
-  const unwanted = [
-    ...(isIcmp ? [] : [`meta l4proto != ${family.icmpProtocol}`]),
-    ...(isAny ? [] : [`${only} ${icmpText(notIcmp, family, '!= ')}`]),
-  ];
-  return combine(wanted, unwanted);
 }
 
 function icmpText({ type, code }: IcmpMatch, { icmp }: Family, not: '' | '!= '): string {
