@@ -3,9 +3,10 @@ import { parseNetworkSet } from '../../src/model/network-set.js';
 import { parsePolicy } from '../../src/model/policy.js';
 import { parseProfile } from '../../src/model/profile.js';
 import { parseTier } from '../../src/model/tier.js';
-import type { PolicyFacts } from '../../src/policy/facts.js';
+import { parseEndpoint } from '../../src/model/workload-endpoint.js';
+import { policyEndpoint } from '../../src/policy/facts.js';
+import type { PolicyEndpoint, PolicyFacts } from '../../src/policy/facts.js';
 import { PolicyResolver } from '../../src/policy/resolve.js';
-import { parsePolicyEndpoint } from './endpoint-stub.js';
 
 /** Tells the daemon's resolver of changes in the datastore, key by key. */
 export class Feed {
@@ -32,13 +33,19 @@ export class Feed {
     else if (plural.endsWith('policies'))
       resolver.setPolicy(key, text === undefined ? undefined : parsed(parsePolicy(text, namespace)));
     else if (plural === 'workloadendpoints')
-      resolver.setEndpoint(key, text === undefined ? undefined : parsePolicyEndpoint(text));
+      resolver.setEndpoint(key, text === undefined ? undefined : endpointIn(text));
     else throw new Error(`${key} is nothing that policy is made of`);
   }
 
   resolve(): HostPolicy {
     return this.resolver.resolve();
   }
+}
+
+function endpointIn(text: string): PolicyEndpoint {
+  const endpoint = parseEndpoint(text);
+  if (endpoint === undefined) throw new Error(`this is no endpoint: ${text}`);
+  return policyEndpoint(endpoint);
 }
 
 /** The value; what the test writes is all understood, except what is not for containers. */
