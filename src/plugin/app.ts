@@ -7,6 +7,7 @@ import { formatJson, isObject, parseJson } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import { BODILESS } from './protocol.js';
 import type { Methods } from './protocol.js';
+import { isStopping } from './socket.js';
 
 const BODY_LIMIT = 1024 * 1024;
 /** Milliseconds: dockerd itself waits for ever, and holds locks meanwhile. */
@@ -23,9 +24,16 @@ export function createPluginApp(methods: Methods, log: Logger): FastifyInstance 
     // dockerd keeps connections and never says goodbye; Go reuses one just as an idle timeout closes it.
     keepAliveTimeout: 0,
     requestTimeout: 0,
+    // A call that comes as we stop is answered like any other.
+    return503OnClosing: false,
     // Docker 20.10 sends an empty Host header.
     http: { requireHostHeader: false },
     logger: false,
+  });
+  // dockerd keeps connections; of one that is answered as we stop it must not expect more.
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    if (isStopping(app)) reply.header('Connection', 'close');
+    done();
   });
   // dockerd sends no Content-Type at all.
   app.removeAllContentTypeParsers();
