@@ -9,20 +9,11 @@ import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import { CALICO, addressOf, container, ping, reportPeers, seenAs } from './calico-host.js';
 import { dump, everything } from './datastore.js';
+import { peerRoutes } from './peer-routes.js';
 
 /** Deletes a key of etcd. */
 async function remove(host: Host, endpoint: string, key: string): Promise<void> {
   await host.run(['etcdctl', '--endpoints', endpoint, 'del', key], { env: { ETCDCTL_API: '3' } });
-}
-
-/** Routes of ours to other hosts. */
-async function peerRoutes(host: Host, family = '-4'): Promise<string[]> {
-  const { stdout } = await host.run(['ip', family, 'route', 'show', 'proto', '81']);
-  return stdout
-    .split('\n')
-    .filter(line => line.includes(' via '))
-    .map(line => line.replace(/ (linkdown|pref medium|metric 1024)/g, '').trim())
-    .sort();
 }
 
 /** Waits until a container reaches an address: routes follow Docker's answer by a moment. */
