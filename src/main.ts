@@ -8,6 +8,7 @@ import { ConfigError, loadConfig, printConfig, settingsHelp } from './config.js'
 import type { Config } from './config.js';
 import { reason } from './errors.js';
 import { createLogger } from './log.js';
+import { serviceManager } from './service-manager.js';
 
 const HELP = `calico-libnetwork: Calico networking for Docker
 
@@ -56,8 +57,12 @@ async function serve(config: Config): Promise<number> {
   try {
     // Loaded only now: --help and --print-config need none of it.
     const { startDaemon } = await import('./daemon.js');
-    const daemon = await startDaemon(config, version(), log.child({ version: version() }));
+    const manager = serviceManager(process.env, log);
+    const daemon = await startDaemon(config, version(), log.child({ version: version() }), process.env);
+    // Not when etcd answers: dockerd is started after this, and must not wait for an etcd that may be in a container.
+    await manager.ready(`node ${config.nodeName}`);
     await stopped;
+    await manager.stopping();
     await daemon.stop();
     return 0;
   } catch (error) {
