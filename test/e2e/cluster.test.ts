@@ -63,7 +63,7 @@ describe('a cluster that grows from one host, by the commands of docs/cluster.md
     given.set(name, { host, address });
   }
   const envOf = (host: Host): Record<string, string> => {
-    const lines = readFileSync(host.path(`${FOLDER}/env`), 'utf8')
+    const lines = readFileSync(host.path('/etc/default/calico-libnetwork'), 'utf8')
       .split('\n')
       .filter(Boolean);
     return Object.fromEntries(lines.map(line => /^(\w+)=(.*)$/.exec(line)?.slice(1) ?? []) as string[][]);
