@@ -19,5 +19,17 @@ export const COMMANDS: readonly Command[] = [
   // prettier-ignore
   { group: IPAM, name: 'ipam check', usage: '[--fix]', help: 'look for contradictions in the whole datastore, and repair what is safe', example: 'calico-libnetwork ipam check --fix', load: () => import('./ipam-check.js') },
   // prettier-ignore
+  { group: IPAM, name: 'ipam show', usage: '[--show-blocks | --ip=ADDRESS | --show-configuration] [-o table|wide|yaml|json]', help: 'how much of each pool is in use; or who has an address', example: 'calico-libnetwork ipam show --ip=192.0.2.7', load: () => import('./ipam-show.js') },
+  // prettier-ignore
+  { group: IPAM, name: 'ipam release', usage: '--ip=ADDRESS [--force]', help: 'free an address that a host left behind; one that is in use only with --force', example: 'calico-libnetwork ipam release --ip=192.0.2.7', load: () => import('./ipam-release.js') },
+  // prettier-ignore
+  { group: IPAM, name: 'ipam configure', usage: '[--strictaffinity=BOOL] [--autoallocate=BOOL] [--max-blocks-per-host=N]', help: 'whether hosts take addresses from blocks of others, and how many blocks they may have', example: 'calico-libnetwork ipam configure --strictaffinity=true', load: () => import('./ipam-configure.js') },
+  // prettier-ignore
+  { group: CLUSTER, name: 'network ls', usage: '[-o table|wide|yaml|json]', help: 'calico networks, and the hosts that have them', example: 'calico-libnetwork network ls', load: () => import('./network-ls.js') },
+  // prettier-ignore
+  { group: CLUSTER, name: 'endpoint ls', usage: '[--node NAME] [-o table|wide|yaml|json]', help: 'endpoints of all hosts: container (of this host), addresses, published ports', example: 'calico-libnetwork endpoint ls -o wide', load: () => import('./endpoint-ls.js') },
+  // prettier-ignore
+  { group: CLUSTER, name: 'node status', usage: '[-o table|wide|yaml|json]', help: 'which hosts are alive, and how this one reaches them', example: 'calico-libnetwork node status', load: () => import('./node-status.js') },
+  // prettier-ignore
   { group: CLUSTER, name: 'node remove', usage: 'NAME [--dry-run]', help: 'free all that a dead host held', example: 'calico-libnetwork node remove worker-3', load: () => import('./node-remove.js') },
 ];
