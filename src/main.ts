@@ -8,6 +8,7 @@ import { ConfigError, loadConfig, printConfig, settingsHelp } from './config.js'
 import type { Config } from './config.js';
 import { reason } from './errors.js';
 import { createLogger } from './log.js';
+import { serviceManager } from './service-manager.js';
 
 const HELP = `calico-libnetwork: Calico networking for Docker
 
@@ -19,6 +20,9 @@ ${commandsHelp()}
 
 Settings come from the environment:
 `;
+
+// Node warns, on every start, of TLS to an address instead of a name, which grpc-js asks for and which works.
+process.noDeprecation = true;
 
 /** Exit status: 0 done, 1 cannot run, 2 wrong usage; commands say more in their usage. */
 async function main(args: readonly string[]): Promise<number> {
@@ -53,8 +57,12 @@ async function serve(config: Config): Promise<number> {
   try {
     // Loaded only now: --help and --print-config need none of it.
     const { startDaemon } = await import('./daemon.js');
-    const daemon = await startDaemon(config, version(), log.child({ version: version() }));
+    const manager = serviceManager(process.env, log);
+    const daemon = await startDaemon(config, version(), log.child({ version: version() }), process.env);
+    // Not when etcd answers: dockerd is started after this, and must not wait for an etcd that may be in a container.
+    await manager.ready(`node ${config.nodeName}`);
     await stopped;
+    await manager.stopping();
     await daemon.stop();
     return 0;
   } catch (error) {
