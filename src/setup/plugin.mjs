@@ -2,11 +2,11 @@
  * `npm run plugin [-- NAME]`: makes a managed plugin of Docker's out of this repository, without any registry: the image of
  * the Dockerfile, and `plugin-spec/config.json`. Enabling it is left to the user, as settings come before that.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { build } from './build.mjs';
+import { BUILD_STAMP, build } from './build.mjs';
 import { reason, run } from './command.mjs';
 import { ROOT, ensureDependencies } from './dependencies.mjs';
 
@@ -15,6 +15,13 @@ export const IMAGE = 'calico-libnetwork:latest';
 
 /** Without `docker plugin set`, as in `plugin-spec/config.json`. Docker does not make it. */
 const STATE = '/var/lib/calico-libnetwork';
+
+/** What the image's base has and the driver does not need: Docker keeps the whole of a plugin in one file. */
+const NOT_NEEDED = [
+  'dev/*',
+  ...['usr/lib', 'usr/local/lib'].map(folder => `${folder}/node_modules`),
+  ...['usr/local/include', 'usr/share/doc', 'usr/share/locale', 'usr/share/man', 'opt/yarn*'],
+];
 
 /** @param {string} line */
 const say = line => console.log(`plugin: ${line}`);
@@ -44,9 +51,11 @@ async function makePlugin(name) {
     );
   await ensureDependencies(say);
   await build();
-  // With the classic builder, which every engine has. It says much, of which only the end matters, where it fails.
-  await run(['docker', 'build', '--tag', IMAGE, ROOT]);
-  say(`image ${IMAGE} built`);
+  if (await imageIsNew()) say(`image ${IMAGE} is there`);
+  else {
+    await run(['docker', 'build', '--tag', IMAGE, ROOT]);
+    say(`image ${IMAGE} built`);
+  }
   const folder = mkdtempSync(join(tmpdir(), 'calico-plugin-'));
   try {
     await unpackImage(join(folder, 'rootfs'));
@@ -63,6 +72,15 @@ async function makePlugin(name) {
   docker network create --driver ${name} --ipam-driver ${name} --subnet=192.0.2.0/24 my_net`);
 }
 
+/** Whether the image was built of what is here now. */
+async function imageIsNew() {
+  const format = ['--format', '{{.Created}}'];
+  const { code, stdout } = await run(['docker', 'image', 'inspect', ...format, IMAGE], { check: false });
+  const parts = ['Dockerfile', '.dockerignore', 'package-lock.json'].map(name => join(ROOT, name));
+  const newest = Math.max(...[BUILD_STAMP, ...parts].map(file => statSync(file).mtimeMs));
+  return code === 0 && Date.parse(stdout.trim()) > newest;
+}
+
 /** @param {string} folder */
 async function unpackImage(folder) {
   mkdirSync(folder);
@@ -73,7 +91,8 @@ async function unpackImage(folder) {
   } finally {
     await docker('rm', container);
   }
-  await run(['tar', '--extract', '--file', tar, '--directory', folder, '--exclude', 'dev/*']);
+  const without = NOT_NEEDED.flatMap(path => ['--exclude', path]);
+  await run(['tar', '--extract', '--file', tar, '--directory', folder, ...without]);
   rmSync(tar);
 }
 
