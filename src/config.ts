@@ -13,6 +13,7 @@ import {
   hostAddress,
   integer,
   list,
+  listenAddress,
   optional,
   parseDockerHost,
   parseDriverName,
@@ -158,6 +159,10 @@ const SETTINGS = {
   } satisfies Setting<string>,
   socketDir: path(['CALICO_LIBNETWORK_SOCKET_DIR'], '/run/docker/plugins', 'where the plugin sockets are'),
   autoPools: boolean(['CALICO_LIBNETWORK_AUTO_POOLS'], true, 'a `--subnet` in no IPPool makes one'),
+  metricsAddress: listenAddress(
+    ['CALICO_LIBNETWORK_METRICS_ADDRESS'],
+    'where `/metrics` (Prometheus), `/live` and `/ready` are served: a port of 127.0.0.1, or `ADDRESS:PORT`. Unset: nowhere',
+  ),
   stateDir: path(
     ['CALICO_LIBNETWORK_STATE_DIR'],
     '/var/lib/calico-libnetwork',
@@ -261,8 +266,13 @@ function shownValue(value: unknown): string {
   // People do write user:password@ into URLs.
   if (Array.isArray(value)) return value.join(',').replaceAll(/\/\/[^/,]*@/g, '//[secret]@');
   if (typeof value !== 'object' || value === null) return String(value);
+  if ('port' in value && 'host' in value) return shownAddress(String(value.host), String(value.port));
   if ('address' in value && !('by' in value)) return String(value.address);
   return 'by' in value ? shownMethod(value as DetectionMethod) : formatCidr(value as Cidr);
+}
+
+function shownAddress(host: string, port: string): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function shownMethod(method: DetectionMethod): string {

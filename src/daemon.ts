@@ -11,6 +11,9 @@ import type { Dataplane } from './host/dataplane.js';
 import { createFelixDataplane } from './host/felix.js';
 import { createLinuxDataplane } from './host/linux.js';
 import { CALL_DEADLINE, createPluginApp } from './plugin/app.js';
+import { NO_METRICS } from './metrics/metrics.js';
+import type { Metrics } from './metrics/metrics.js';
+import type { Observation, startObservation } from './metrics/observation.js';
 import { handedSockets } from './plugin/handed-sockets.js';
 import { assertUnused, listenOnHanded, listenOnSocket, stopServing } from './plugin/socket.js';
 import { createServices } from './services.js';
@@ -48,25 +51,31 @@ export async function startDaemon(
     for (const end of closing.splice(0).reverse()) await end();
   };
   try {
+    const observation = config.metricsAddress
+      ? await observe(config.metricsAddress, version, log.child({ module: 'metrics' }))
+      : undefined;
+    if (observation) closing.push(() => observation.close());
     const embedded = config.etcdEndpoints
       ? undefined
       : await startEmbedded(embeddedOptions(config), log.child({ module: 'etcd' }));
     if (embedded) closing.push(() => embedded.stop());
-    const store = createEtcdStore(
+    const etcd = createEtcdStore(
       etcdOptions(config, embedded?.clientUrl),
       log.child({ module: 'datastore' }),
     );
+    const store = observation ? observation.measure(etcd) : etcd;
     closing.push(() => store.close());
     const dataplane = createDataplane(config, log.child({ module: 'host' }));
     closing.push(() => dataplane.close());
     const self = { node: config.nodeName, id: hostId(config.stateDir), version };
     const presence = new Presence(store, self, log.child({ module: 'presence' }));
     closing.push(() => presence.close());
-    const services = createServices(config, presence.guard(store), dataplane, log, presence);
+    const guarded = presence.guard(store);
+    const services = createServices(config, guarded, dataplane, log, presence, observation?.metrics);
     closing.push(() => services.stop());
     const { network, ipam } = services.methods;
     const methods = { network: presence.gate(network), ipam: presence.gate(ipam) };
-    const apps = await listen(sockets, methods, log, handed);
+    const apps = await listen(sockets, methods, log, { handed, metrics: observation?.metrics });
     closing.push(() => closeAll(apps));
     log.info(
       {
@@ -78,6 +87,8 @@ export async function startDaemon(
       'serving Docker',
     );
     services.start();
+    observation?.follow(services, config.nodeName, etcd);
+    closing.push(() => observation?.ending());
   } catch (error) {
     await close();
     throw error;
@@ -90,18 +101,29 @@ export async function startDaemon(
   };
 }
 
+/** Code and cost of it all only where somebody wants it. */
+async function observe(...args: Parameters<typeof startObservation>): Promise<Observation> {
+  return (await import('./metrics/observation.js')).startObservation(...args);
+}
+
 /** Lets calls in flight finish. */
 async function closeAll(apps: readonly FastifyInstance[]): Promise<void> {
   await Promise.all(apps.map(app => stopServing(app, FINISH)));
 }
 
+interface Listening {
+  /** Sockets that listen already, by file name. */
+  readonly handed?: ReadonlyMap<string, number>;
+  readonly metrics?: Metrics | undefined;
+}
+
 /** Two plugins of Docker's: `calico` is both drivers, so that either use of it registers both; `calico-ipam` is the
- *  name people know for the second. `handed`: sockets that listen already, by file name. */
+ *  name people know for the second. */
 export async function listen(
   sockets: readonly string[],
   methods: Services['methods'],
   log: Logger,
-  handed: ReadonlyMap<string, number> = new Map(),
+  { handed, metrics = NO_METRICS }: Listening = {},
 ): Promise<FastifyInstance[]> {
   const plugins = [
     { implements: ['NetworkDriver', 'IpamDriver'], methods: { ...methods.network, ...methods.ipam } },
@@ -110,10 +132,10 @@ export async function listen(
   const apps: FastifyInstance[] = [];
   for (const [index, plugin] of plugins.entries()) {
     const activate = { 'Plugin.Activate': () => ({ Implements: plugin.implements }) };
-    const app = createPluginApp({ ...activate, ...plugin.methods }, log.child({ module: 'plugin' }));
+    const app = createPluginApp({ ...activate, ...plugin.methods }, log.child({ module: 'plugin' }), metrics);
     apps.push(app);
     const path = sockets[index] ?? '';
-    const fd = handed.get(basename(path));
+    const fd = handed?.get(basename(path));
     await (fd === undefined ? listenOnSocket(app, path) : listenOnHanded(app, fd)).catch(
       async (error: unknown) => {
         await closeAll(apps);
@@ -136,6 +158,5 @@ function embeddedOptions(config: Config) {
     caFile: config.etcdCaFile,
     certFile: config.etcdCertFile,
     keyFile: config.etcdKeyFile,
-    hasUsers: config.etcdUsername !== undefined,
   };
 }

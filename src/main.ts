@@ -21,6 +21,9 @@ ${commandsHelp()}
 Settings come from the environment:
 `;
 
+// Node warns, on every start, of TLS to an address instead of a name, which grpc-js asks for and which works.
+process.noDeprecation = true;
+
 /** Exit status: 0 done, 1 cannot run, 2 wrong usage; commands say more in their usage. */
 async function main(args: readonly string[]): Promise<number> {
   const [command, ...rest] = args;

@@ -26,6 +26,8 @@ import { formatHandle } from './model/block.js';
 import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
 import { KeyedLock } from './keyed-lock.js';
+import { measuredApply, NO_METRICS } from './metrics/metrics.js';
+import type { HostFigures, Metrics } from './metrics/metrics.js';
 import { NetworkCreations } from './plugin/creations.js';
 import { removeEndpoint } from './plugin/endpoint-removal.js';
 import { Endpoints } from './plugin/endpoints.js';
@@ -48,6 +50,10 @@ export interface Services {
   start(): void;
   /** Ends what `start` began. Store and dataplane stay open. */
   stop(): void;
+  /** For whoever measures. */
+  readonly figures: HostFigures;
+  /** What keeps it from its work, in words; empty where nothing does. */
+  waitingFor(): readonly string[];
 }
 
 /**
@@ -60,12 +66,14 @@ export function createServices(
   dataplane: Dataplane,
   log: Logger,
   name: Pick<Presence, 'ours' | 'check'> = { ours: Promise.resolve(), check: () => undefined },
+  metrics: Metrics = NO_METRICS,
 ): Services {
   const logOf = (module: string) => log.child({ module });
   const node = config.nodeName;
   const facts = new IpamFacts(store, node, logOf('facts'));
   const pools = new PoolLifecycle(store, facts, config, () => dataplane.foreignRoutes(), logOf('pools'));
   const isGlobal = config.scope === 'global';
+  const isNative = config.dataplane === 'native';
   const networks = new Networks(store, facts, pools, isGlobal, logOf('networks'));
   const newHandle = (text: string): string => {
     const address = parseAddress(text);
@@ -85,14 +93,14 @@ export function createServices(
   let applied = '';
   const host = keepApplied(
     'routes, NAT and ports',
-    async () => {
+    measuredApply(metrics, 'host', async () => {
       const state = stateNow();
       const text = JSON.stringify(state);
       // Most changes of the datastore change nothing here: an endpoint comes and goes without a port.
       if (text === applied) return;
       await dataplane.apply(state);
       applied = text;
-    },
+    }),
     logOf('host'),
   );
   const reservations = new PortReservations();
@@ -127,7 +135,7 @@ export function createServices(
     { isGlobal, isRouted: address => dataplane.routedTo(address) !== undefined },
     logOf('ipam'),
   );
-  const cluster = createCluster({ config, store, facts, allocator, dataplane, log });
+  const cluster = createCluster({ config, store, facts, allocator, dataplane, metrics, log });
   const removal = { endpoints, dataplane, joiner, ports, perEndpoint: new KeyedLock() };
   const isUsed = async (hostInterface: string): Promise<boolean> =>
     (await dataplane.hostInterfaces()).some(({ name, isInUse }) => isInUse && name === hostInterface);
@@ -195,6 +203,7 @@ export function createServices(
     interval: config.reconcileInterval,
     grace: config.gcGrace,
     now: () => performance.now(),
+    metrics,
     log: logOf('reconciler'),
   });
 
@@ -256,11 +265,36 @@ export function createServices(
     if (action !== 'connect' && action !== 'create') reconciler.happened();
   };
   // What was put back by it may be gone in Docker, and the other way round.
+  let isNameOurs = false;
+  void name.ours.then(() => (isNameOurs = true));
+  const waitingFor = (): string[] => {
+    const sources = { 'pools and blocks': facts, networks, endpoints };
+    const stale = Object.entries(sources).filter(([, { isCurrent }]) => !isCurrent);
+    const missing = stale.map(([what]) => `the datastore is out of sight: ${what} may be old`);
+    try {
+      name.check();
+      if (!isNameOurs) missing.push('whose name this host has is not known yet');
+    } catch (error) {
+      missing.push(reason(error));
+    }
+    return missing;
+  };
   const unfollowRewinds = store.onRewind(() => reconciler.happened());
   let unfollow = (): void => undefined;
 
   return {
     methods: { network, ipam },
+    figures: {
+      routes: () => ({
+        container: isNative ? endpoints.own().flatMap(({ addresses }) => addresses).length : 0,
+        block: isNative ? facts.confirmedBlocks().length : 0,
+        host: cluster.routes(),
+      }),
+      endpoints: () => endpoints.own().length,
+      networks: () => networks.own().length,
+      pools: () => facts.allPools(),
+    },
+    waitingFor,
     start() {
       unfollow = followDocker(
         engine,

@@ -1,4 +1,5 @@
 import type { Peers } from './peers.js';
+import type { HostPolicy } from './policy.js';
 
 /**
  * The port to the host's kernel. Callers say what should be true; the implementation finds what is different and
@@ -98,6 +99,12 @@ export interface Dataplane {
   /** Routes, masquerading and forwarding that do not belong to one endpoint. Remembers `state` and repairs it when
    *  something else removes it. */
   apply(state: HostState): Promise<void>;
+  /**
+   * Makes the kernel enforce `policy`, and remembers it to put it back when something else removes it. Resolves when the
+   * kernel enforces it, or a later one. Changes as little as there is to change: what kept its identity is not
+   * looked at. Throws HostError where the kernel or nft refuses; what was enforced before stays so then.
+   */
+  applyPolicy(policy: HostPolicy): Promise<void>;
   /** dockerd has (re)started, and may have thrown away what lets packets pass its firewall. */
   dockerStarted(): Promise<void>;
   /** The host ends of veths that we made, whether their endpoints are known or not: to find leftovers. */

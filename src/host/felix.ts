@@ -81,6 +81,10 @@ export class FelixDataplane implements Dataplane {
     // Felix's.
   }
 
+  async applyPolicy(): Promise<void> {
+    // Felix's, from the same resources in etcd.
+  }
+
   async dockerStarted(): Promise<void> {
     // Forwarding is Felix's too.
   }

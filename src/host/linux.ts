@@ -172,6 +172,10 @@ export class LinuxDataplane implements Dataplane {
     this.watch();
   }
 
+  async applyPolicy(): Promise<void> {
+    // Nothing is enforced yet.
+  }
+
   /** Call when dockerd has (re)started: iptables-legacy tells nobody of its changes. */
   async dockerStarted(): Promise<void> {
     if (this.isApplied) await this.check('forwarding');

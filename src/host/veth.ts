@@ -1,8 +1,8 @@
 import { HostError } from '../errors.js';
 import type { EndpointWiring, HostInterface } from './dataplane.js';
+import type { Link } from './link-messages.js';
 import { NetlinkError } from './netlink.js';
 import type { LinkReaper } from './reaper.js';
-import type { Link } from './rtnetlink-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 import { checkInterfaceName, ensureSettings, readSetting, writeSetting } from './sysctl.js';
 import type { Setting } from './sysctl.js';

@@ -28,7 +28,8 @@ import type { Address, Cidr, Family } from './cidr.js';
 import { describePool } from './facts.js';
 import type { IpamFacts } from './facts.js';
 import { UnreadableBlockError } from './read-block.js';
-import { reserveAt, reservedFor, reservingNodes, reservingRequest } from './reservation.js';
+import { reserveAt } from './reservation-request.js';
+import { reservedFor, reservingNodes, reservingRequest } from './reservation.js';
 
 /** Any free address is asked for. */
 export interface AnyAddress {

@@ -5,6 +5,8 @@ import { inTime, withDeadline } from '../deadline.js';
 import { CalicoError, DatastoreError, RequestError } from '../errors.js';
 import { formatJson, isObject, parseJson } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
+import { NO_METRICS } from '../metrics/metrics.js';
+import type { CallOutcome, Metrics } from '../metrics/metrics.js';
 import { BODILESS } from './protocol.js';
 import type { Methods } from './protocol.js';
 import { isStopping } from './socket.js';
@@ -18,7 +20,11 @@ const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.2+json';
  * One plugin endpoint as a fastify instance, without a socket: what dockerd sends goes in, what it reads comes out.
  * The only place that turns an error into an answer.
  */
-export function createPluginApp(methods: Methods, log: Logger): FastifyInstance {
+export function createPluginApp(
+  methods: Methods,
+  log: Logger,
+  metrics: Metrics = NO_METRICS,
+): FastifyInstance {
   const app = fastify({
     bodyLimit: BODY_LIMIT,
     // dockerd keeps connections and never says goodbye; Go reuses one just as an idle timeout closes it.
@@ -53,6 +59,7 @@ export function createPluginApp(methods: Methods, log: Logger): FastifyInstance 
       body = parseBody(name, request.body);
       const answer = await answerInTime(() => Promise.resolve(method(body)));
       log.info({ method: name, ...ids(body), ms: since(started) }, 'ok');
+      metrics.called(name, 'ok', seconds(started));
       return await reply.type(CONTENT_TYPE).send(answerText(answer));
     } catch (error) {
       const known = error instanceof CalicoError;
@@ -62,6 +69,7 @@ export function createPluginApp(methods: Methods, log: Logger): FastifyInstance 
         { method: name, ...ids(body), ms: since(started), ...(known ? {} : { err: error }) },
         message,
       );
+      metrics.called(name, known ? outcomeOf(error) : 'failed', seconds(started));
       return reply
         .status(known ? error.status : 500)
         .type(CONTENT_TYPE)
@@ -135,6 +143,15 @@ function ids(body: JsonObject): JsonObject {
     ...(pool ? { pool } : {}),
     ...(address ? { address } : {}),
   };
+}
+
+function outcomeOf(error: CalicoError): CallOutcome {
+  if (error instanceof DatastoreError) return 'unavailable';
+  return error.status < 500 ? 'refused' : 'failed';
+}
+
+function seconds(started: number): number {
+  return (performance.now() - started) / 1_000;
 }
 
 function since(started: number): number {

@@ -6,6 +6,7 @@ import type {
   HostInterface,
   HostState,
 } from '../../src/host/dataplane.js';
+import type { HostPolicy } from '../../src/host/policy.js';
 
 /** A way to other hosts that only remembers what it was told. */
 export class FakePeers implements Peers {
@@ -53,6 +54,9 @@ export class FakeDataplane implements Dataplane {
   /** Host interfaces whose other end a container has. */
   readonly inUse = new Set<string>();
   state: HostState | undefined;
+  policy: HostPolicy | undefined;
+  /** The next applyPolicy fails with it. */
+  policyFailure: Error | undefined;
   routes: ForeignRoute[] = [];
   /** The next attach fails with it. */
   failure: Error | undefined;
@@ -76,6 +80,12 @@ export class FakeDataplane implements Dataplane {
   async apply(state: HostState): Promise<void> {
     this.state = state;
   }
+  async applyPolicy(policy: HostPolicy): Promise<void> {
+    const { policyFailure } = this;
+    this.policyFailure = undefined;
+    if (policyFailure) throw policyFailure;
+    this.policy = policy;
+  }
   async dockerStarted(): Promise<void> {}
   async hostInterfaces(): Promise<readonly HostInterface[]> {
     return [...this.attached.keys()].map(name => ({ name, isInUse: this.inUse.has(name) }));
@@ -91,6 +101,7 @@ export class FakeDataplane implements Dataplane {
   }
   async removeAll(): Promise<void> {
     this.state = undefined;
+    this.policy = undefined;
   }
   async close(): Promise<void> {}
 }

@@ -10,6 +10,7 @@ import type {
 } from '../../src/datastore/store.js';
 import type { Dataplane, EndpointWiring, HostInterface, HostState } from '../../src/host/dataplane.js';
 import type { Peers } from '../../src/host/peers.js';
+import type { HostPolicy } from '../../src/host/policy.js';
 import type { FakeDataplane } from './dataplane.js';
 
 /** What a dead process waits for. */
@@ -119,6 +120,9 @@ export class MortalDataplane implements Dataplane {
   }
   apply(state: HostState): Promise<void> {
     return this.life.effect(() => this.kernel.apply(state));
+  }
+  applyPolicy(policy: HostPolicy): Promise<void> {
+    return this.life.effect(() => this.kernel.applyPolicy(policy));
   }
   dockerStarted(): Promise<void> {
     return this.life.read(() => this.kernel.dockerStarted());
