@@ -20,7 +20,7 @@ export const forwarding: Check<Subject> = {
   name: 'ip_forward',
   async look({ netlink }) {
     const containers = (await hostLinks(netlink, 'cali')).map(({ name }) => name);
-    const has6 = (await netlink.routes(81)).some(
+    const has6 = (await netlink.routes({ protocol: 81 })).some(
       ({ destination, type }) => type === 'unicast' && destination.includes(':'),
     );
     return judgeForwarding({

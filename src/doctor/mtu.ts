@@ -1,5 +1,5 @@
 import { defaultMtu } from '../host/facts.js';
-import type { Link } from '../host/rtnetlink-messages.js';
+import type { Link } from '../host/link-messages.js';
 import { ok, problem } from './finding.js';
 import type { Check, Verdict } from './finding.js';
 import type { Subject } from './subject.js';
