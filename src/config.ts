@@ -99,6 +99,11 @@ const SETTINGS = {
     true,
     'labels `org.projectcalico.label.<k>` of a container become labels `<k>` of its endpoints',
   ),
+  hostAction: choice(
+    ['CALICO_LIBNETWORK_DEFAULT_HOST_ACTION'],
+    ['allow', 'policy', 'deny'],
+    'what the host itself sends to its containers: `allow`: passes; `policy`: is judged like what others send; `deny`: is dropped',
+  ),
   syncNetworks: boolean(
     ['CALICO_LIBNETWORK_SYNC_NETWORKS'],
     true,

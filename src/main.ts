@@ -12,11 +12,15 @@ import { serviceManager } from './service-manager.js';
 
 const HELP = `calico-libnetwork: Calico networking for Docker
 
-  calico-libnetwork serve                  run the daemon in the foreground
-  calico-libnetwork serve --print-config   print every setting (secrets hidden) and exit
+The daemon
+  calico-libnetwork serve [--print-config]
+      run it in the foreground; or print every setting (secrets hidden) and exit
+
 ${commandsHelp()}
+
   calico-libnetwork --version
   calico-libnetwork --help
+      all settings, too; behind a command: how it is used, with an example
 
 Settings come from the environment:
 `;
@@ -30,9 +34,11 @@ async function main(args: readonly string[]): Promise<number> {
   if (command === '--version') return print(version());
   if (command === '--help' || command === 'help') return print(`${HELP}\n${settingsHelp()}`);
   const found = findCommand(args);
-  if (found) return runCommand(found.command, found.args, process.env, terminalOutput());
+  if (found) return runCommand(found.command, found.args, process.env, terminalOutput(process.env));
   if (command !== 'serve' || rest.some(option => option !== '--print-config')) {
-    process.stderr.write(`${HELP.split('\n\nSettings')[0]}\n`);
+    const unknown =
+      command === undefined || command === 'serve' ? '' : `there is no command "${args.join(' ')}"\n\n`;
+    process.stderr.write(`${unknown}${HELP.split('\n\nSettings')[0]}\n`);
     return 2;
   }
   let config: Config;

@@ -3,9 +3,11 @@ import { makeDefaultPools, untilMade } from './agent/default-pools.js';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
 import { Observer } from './agent/observe.js';
+import { PolicyKeeper } from './agent/policy.js';
 import type { Presence } from './agent/presence.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
+import { makeStandardTiers } from './agent/standard-tiers.js';
 import { SharedNetworks } from './agent/shared-networks.js';
 import { NetworkSync } from './agent/sync-networks.js';
 import { createCluster, pathMtu } from './cluster.js';
@@ -105,7 +107,7 @@ export function createServices(
   );
   const reservations = new PortReservations();
   const ports = new PortPublisher(endpoints, reservations, host.applyNow, logOf('ports'));
-  const joiner = new Joiner({
+  const joiner: Joiner = new Joiner({
     endpoints,
     dataplane,
     facts,
@@ -113,8 +115,18 @@ export function createServices(
     mtu: config.vethMtu,
     pathMtu: (address, hostMtu) => pathMtu(facts, dataplane.peers, address, hostMtu),
     applyHostState: host.applyNow,
+    enforcePolicy: async id => policy?.enforce(id),
     log: logOf('endpoints'),
   });
+  // Felix follows the same resources by itself.
+  const policy: PolicyKeeper | undefined = isNative
+    ? new PolicyKeeper({
+        ...{ store, node, endpoints, dataplane, metrics, hostAction: config.hostAction },
+        nameIsOurs: name.ours,
+        sandboxOf: id => joiner.sandboxOf(id),
+        log: logOf('policy'),
+      })
+    : undefined;
   const engine = new DockerEngine(config.dockerHost);
   const names = new NetworkNames((id, name) => {
     void networks.name(id, name);
@@ -235,7 +247,8 @@ export function createServices(
     await ports.restore(endpoints.own());
     host.changed();
     endpoints.setMissingProfiles(profileOf);
-    await untilMade(ensureDefaultPools, log);
+    await untilMade(() => makeStandardTiers(store), 'the standard tiers', log);
+    await untilMade(ensureDefaultPools, 'the default pools', log);
     // Docker may have been asked before there were endpoints to put its labels on.
     await labels?.copyAll().catch(() => undefined);
     reconciler.happened();
@@ -310,6 +323,7 @@ export function createServices(
       unfollow();
       unfollowRewinds();
       host.stop();
+      policy?.close();
       reconciler.stop();
       sync?.close();
       cluster.close();
