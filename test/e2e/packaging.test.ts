@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { importBase } from '../bed/base-image.js';
 import { Bed } from '../bed/bed.js';
@@ -8,14 +6,14 @@ import type { Host } from '../bed/host.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import { CALICO, addressOf, container, expectCleanHost, ping, pingOutside, traces } from './calico-host.js';
+import { commandsIn } from './pages.js';
 import { ask, serveIn } from './traffic.js';
 
-/** A command of a document: lines of an indented block that begin with `begin`, with what they are continued by. */
-function documented(file: string, begin: string): string {
-  const text = readFileSync(join(REPOSITORY, file), 'utf8').replaceAll(/\\\n\s+/g, '');
-  const line = text.split('\n').find(each => each.startsWith(`    ${begin}`));
-  if (line === undefined) throw new Error(`${file} has no command "${begin}"`);
-  return line.trim();
+/** The command of the guide that begins so. */
+function documented(begin: string): string {
+  const line = commandsIn('docs/install.md').find(each => each.startsWith(begin));
+  if (line === undefined) throw new Error(`docs/install.md has no command "${begin}"`);
+  return line;
 }
 
 describe('the driver in a container, and as a managed plugin', () => {
@@ -44,7 +42,7 @@ describe('the driver in a container, and as a managed plugin', () => {
 
   it('an image is built out of what a clone has, without a network', async () => {
     const base = await importBase(host);
-    await host.run(['sh', '-c', documented('docs/install.md', 'docker build')], { cwd: REPOSITORY });
+    await host.run(['sh', '-c', documented('docker build')], { cwd: REPOSITORY });
     const sizeOf = async (name: string) =>
       Number(await host.docker('image', 'inspect', '--format', '{{.Size}}', name));
     const [own, its] = [await sizeOf('calico-libnetwork'), await sizeOf(base)];
@@ -60,7 +58,7 @@ describe('the driver in a container, and as a managed plugin', () => {
   });
 
   it('the image is the driver of the host it runs on, as documented', async () => {
-    await host.run(['sh', '-c', documented('docs/install.md', 'docker run -d --name calico-libnetwork')]);
+    await host.run(['sh', '-c', documented('docker run -d --name calico-libnetwork')]);
     await poll('the driver', 20_000, async () =>
       (await host.docker('logs', 'calico-libnetwork')).includes('serving Docker'),
     );
@@ -93,7 +91,7 @@ describe('the driver in a container, and as a managed plugin', () => {
     const before = await addressOf(host, 'web');
     await host.docker('rm', '-f', 'calico-libnetwork');
     await ping(host, 'client', 'web');
-    await host.run(['sh', '-c', documented('docs/install.md', 'docker run -d --name calico-libnetwork')]);
+    await host.run(['sh', '-c', documented('docker run -d --name calico-libnetwork')]);
     await host.docker('run', '--rm', '--net', 'net1', 'busybox', 'ping', '-c1', '-W3', before);
     await host.docker('rm', '-f', 'web', 'client');
     await host.docker('network', 'rm', 'net1');
