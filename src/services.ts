@@ -231,6 +231,7 @@ export function createServices(
     ? new NetworkSync({
         ...{
           node,
+          driver: config.driver,
           name,
           engine,
           networks,
