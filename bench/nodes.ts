@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -107,16 +108,22 @@ class RouteChanges {
   private expected = Infinity;
   private reached: () => void = () => undefined;
 
+  private readonly child: ChildProcess;
+
   /** By a child: a netlink socket of this process would end it when more comes than its buffer holds. */
   constructor() {
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'ip', '-o', '-N', 'monitor', 'route'], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });
-    child.unref();
+    this.child = child;
     createInterface({ input: child.stdout }).on('line', line => {
       if (line.includes(' proto 81 ')) this.total += 1;
       if (this.total >= this.expected) this.reached();
     });
+  }
+
+  close(): void {
+    this.child.kill();
   }
 
   /** Milliseconds until `work` has changed so many routes. */
@@ -186,6 +193,7 @@ async function main({ etcd, daemon, start, log }: Bench): Promise<void> {
   say(`one node more: processor time ${round(median(busy))} ms, routes changed ${Math.max(...changed)}`);
   aim('one node less: until its routes are gone, median', median(leaves), '<=', 50, ' ms');
 
+  changes.close();
   const idle = processor(pid);
   await sleep(IDLE_SECONDS * 1_000);
   aim(

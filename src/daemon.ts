@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { hostId } from './agent/host-id.js';
@@ -10,12 +11,14 @@ import type { Dataplane } from './host/dataplane.js';
 import { createFelixDataplane } from './host/felix.js';
 import { createLinuxDataplane } from './host/linux.js';
 import { CALL_DEADLINE, createPluginApp } from './plugin/app.js';
-import { assertUnused, listenOnSocket } from './plugin/socket.js';
 import { NO_METRICS } from './metrics/metrics.js';
 import type { Metrics } from './metrics/metrics.js';
 import type { Observation, startObservation } from './metrics/observation.js';
+import { handedSockets } from './plugin/handed-sockets.js';
+import { assertUnused, listenOnHanded, listenOnSocket, stopServing } from './plugin/socket.js';
 import { createServices } from './services.js';
 import type { Services } from './services.js';
+import type { Environment } from './setting-kinds.js';
 
 /** Milliseconds that calls in flight get at the end: as long as a call may take. */
 const FINISH = CALL_DEADLINE + 1_500;
@@ -27,12 +30,21 @@ export interface Daemon {
 
 /**
  * Puts the parts together and starts them. The sockets answer before the datastore does: dockerd asks for
- * capabilities at any time, and never again if that fails once.
+ * capabilities at any time, and never again if that fails once. `env`: where a service manager says what it hands over.
  */
-export async function startDaemon(config: Config, version: string, log: Logger): Promise<Daemon> {
+export async function startDaemon(
+  config: Config,
+  version: string,
+  log: Logger,
+  env: Environment,
+): Promise<Daemon> {
   const sockets = [`${config.socketDir}/calico.sock`, `${config.socketDir}/calico-ipam.sock`];
+  const handed = handedSockets(
+    env,
+    sockets.map(socket => basename(socket)),
+  );
   // Before anything is touched: a second daemon on this host must not disturb the first.
-  for (const socket of sockets) await assertUnused(socket);
+  for (const socket of sockets) if (!handed.has(basename(socket))) await assertUnused(socket);
 
   const closing: (() => Promise<void> | void)[] = [];
   const close = async (): Promise<void> => {
@@ -63,10 +75,15 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     closing.push(() => services.stop());
     const { network, ipam } = services.methods;
     const methods = { network: presence.gate(network), ipam: presence.gate(ipam) };
-    const apps = await listen(sockets, methods, log, observation?.metrics);
+    const apps = await listen(sockets, methods, log, { handed, metrics: observation?.metrics });
     closing.push(() => closeAll(apps));
     log.info(
-      { sockets, node: config.nodeName, etcd: embedded?.clientUrl ?? config.etcdEndpoints },
+      {
+        sockets,
+        ...(handed.size > 0 ? { handedOver: handed.size } : {}),
+        node: config.nodeName,
+        etcd: embedded?.clientUrl ?? config.etcdEndpoints,
+      },
       'serving Docker',
     );
     services.start();
@@ -91,10 +108,13 @@ async function observe(...args: Parameters<typeof startObservation>): Promise<Ob
 
 /** Lets calls in flight finish. */
 async function closeAll(apps: readonly FastifyInstance[]): Promise<void> {
-  await Promise.race([
-    Promise.all(apps.map(app => app.close())),
-    new Promise(resolve => setTimeout(resolve, FINISH).unref()),
-  ]);
+  await Promise.all(apps.map(app => stopServing(app, FINISH)));
+}
+
+interface Listening {
+  /** Sockets that listen already, by file name. */
+  readonly handed?: ReadonlyMap<string, number>;
+  readonly metrics?: Metrics | undefined;
 }
 
 /** Two plugins of Docker's: `calico` is both drivers, so that either use of it registers both; `calico-ipam` is the
@@ -103,7 +123,7 @@ export async function listen(
   sockets: readonly string[],
   methods: Services['methods'],
   log: Logger,
-  metrics: Metrics = NO_METRICS,
+  { handed, metrics = NO_METRICS }: Listening = {},
 ): Promise<FastifyInstance[]> {
   const plugins = [
     { implements: ['NetworkDriver', 'IpamDriver'], methods: { ...methods.network, ...methods.ipam } },
@@ -114,10 +134,14 @@ export async function listen(
     const activate = { 'Plugin.Activate': () => ({ Implements: plugin.implements }) };
     const app = createPluginApp({ ...activate, ...plugin.methods }, log.child({ module: 'plugin' }), metrics);
     apps.push(app);
-    await listenOnSocket(app, sockets[index] ?? '').catch(async (error: unknown) => {
-      await closeAll(apps);
-      throw error;
-    });
+    const path = sockets[index] ?? '';
+    const fd = handed?.get(basename(path));
+    await (fd === undefined ? listenOnSocket(app, path) : listenOnHanded(app, fd)).catch(
+      async (error: unknown) => {
+        await closeAll(apps);
+        throw error;
+      },
+    );
   }
   return apps;
 }

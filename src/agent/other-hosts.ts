@@ -12,6 +12,7 @@ import type { CalicoNode } from '../model/node.js';
 import { RouteTable } from '../routing/route-table.js';
 import { digestBlock, parseRoutedBlock } from '../routing/routed-block.js';
 import type { RoutedBlock } from '../routing/routed-block.js';
+import { growHeapFreely } from '../heap.js';
 import { tunnelEnds } from '../routing/tunnel-ends.js';
 import { keepApplied } from './keep-applied.js';
 
@@ -50,6 +51,7 @@ export class OtherHosts {
   private readonly table: RouteTable;
   private readonly kept;
   private readonly endings: (() => void)[] = [];
+  private settled: () => void = () => undefined;
   private isWhole = false;
   private areTunnelsStale = true;
   private report: NodeJS.Timeout | undefined;
@@ -72,6 +74,9 @@ export class OtherHosts {
 
   /** Begins once everything was read; returns at once. */
   start(): void {
+    // A hundred thousand blocks make a hundred megabytes; while they come there is nothing to collect.
+    this.settled = growHeapFreely();
+    this.endings.push(() => this.settled());
     this.blocks = new Mirror(this.store, BLOCKS_PREFIX, parseRoutedBlock, this.parts.log, digestBlock);
     this.begin(this.blocks).catch(() => undefined);
   }
@@ -139,6 +144,8 @@ export class OtherHosts {
     else if (changes.size > 0) await peers.route(changes);
     for (const { family, ends } of tunnels)
       if (ends === 'none') await peers.tunnel(family, undefined, []).catch(failed);
+    this.settled();
+    this.settled = () => undefined;
     if (failures.length > 0) throw failures[0];
     this.isWhole = true;
     this.report ??= setTimeout(() => this.reportUnreachable(), REPORT_AFTER).unref();

@@ -10,7 +10,8 @@ import { eraOf } from './revision.js';
 import type { Listing, Watch, Watcher } from './store.js';
 
 const FIRST_PAUSE_MILLISECONDS = 50;
-const LONGEST_PAUSE_MILLISECONDS = 5_000;
+/** Short: a host that was cut off shall be up to date within two seconds of etcd's return. */
+const LONGEST_PAUSE_MILLISECONDS = 1_000;
 /** A stream that held this long was no flicker: the next gap starts again with the shortest pause. */
 const STEADY_MILLISECONDS = 5_000;
 

@@ -113,6 +113,30 @@ export class NetlinkSocket {
   }
 
   /**
+   * The same for many requests that are not expected to fail: the kernel says something of refused ones only, and of the
+   * last. Answers with the errno's name of each, undefined where it was done.
+   */
+  async quietBatch(requests: readonly NetlinkRequest[]): Promise<(string | undefined)[]> {
+    if (requests.length === 0) return [];
+    const codes: (string | undefined)[] = requests.map(() => undefined);
+    if (this.sequence + requests.length > LAST_SEQUENCE) this.sequence = 1;
+    const quiet: Quiet = { first: this.sequence, codes, failure: undefined };
+    this.quiet.add(quiet);
+    const parts: Uint8Array[] = [];
+    let last = 0;
+    requests.forEach((request, index) => {
+      last = this.nextSequence();
+      this.put(parts, request, last, index === requests.length - 1 ? NLM.ack : 0);
+    });
+    const answer = this.expect(last);
+    this.send(parts);
+    codes[codes.length - 1] = (await answer).code;
+    this.quiet.delete(quiet);
+    // Nobody knows then which were done.
+    return codes.map(code => code ?? quiet.failure);
+  }
+
+  /**
    * Sends messages that the kernel works through as one, in one datagram with one number. Answers with the code of the
    * first refusal, or undefined once the message that asks for an answer has a good one.
    */
@@ -136,30 +160,6 @@ export class NetlinkSocket {
     const answer = this.expect(seq);
     this.socket.send(bytes, {}, error => error && this.failAll(error.code));
     return (await answer).code;
-  }
-
-  /**
-   * The same for many requests that are not expected to fail: the kernel says something of refused ones only, and of the
-   * last. Answers with the errno's name of each, undefined where it was done.
-   */
-  async quietBatch(requests: readonly NetlinkRequest[]): Promise<(string | undefined)[]> {
-    if (requests.length === 0) return [];
-    const codes: (string | undefined)[] = requests.map(() => undefined);
-    if (this.sequence + requests.length > LAST_SEQUENCE) this.sequence = 1;
-    const quiet: Quiet = { first: this.sequence, codes, failure: undefined };
-    this.quiet.add(quiet);
-    const parts: Uint8Array[] = [];
-    let last = 0;
-    requests.forEach((request, index) => {
-      last = this.nextSequence();
-      this.put(parts, request, last, index === requests.length - 1 ? NLM.ack : 0);
-    });
-    const answer = this.expect(last);
-    this.send(parts);
-    codes[codes.length - 1] = (await answer).code;
-    this.quiet.delete(quiet);
-    // Nobody knows then which were done.
-    return codes.map(code => code ?? quiet.failure);
   }
 
   /** One request; throws {@link NetlinkError} where the kernel refuses, unless its errno is in `tolerated`. */

@@ -14,7 +14,7 @@ interface Present {
  * What others have put at a destination stays, until they take it away.
  */
 export class PeerRoutes {
-  private readonly wanted = new Map<string, PeerHop>();
+  private wanted = new Map<string, PeerHop>();
   /** Errno name of each that the kernel did not take. */
   private readonly refused = new Map<string, string>();
   private readonly missing = new Set<string>();
@@ -33,8 +33,7 @@ export class PeerRoutes {
 
   /** From now on just these. */
   async replaceAll(routes: ReadonlyMap<string, PeerHop>): Promise<void> {
-    this.wanted.clear();
-    for (const [destination, hop] of routes) this.wanted.set(destination, hop);
+    this.wanted = new Map(routes);
     await this.restore();
   }
 

@@ -9,6 +9,7 @@ import { NO_METRICS } from '../metrics/metrics.js';
 import type { CallOutcome, Metrics } from '../metrics/metrics.js';
 import { BODILESS } from './protocol.js';
 import type { Methods } from './protocol.js';
+import { isStopping } from './socket.js';
 
 const BODY_LIMIT = 1024 * 1024;
 /** Milliseconds: dockerd itself waits for ever, and holds locks meanwhile. */
@@ -29,9 +30,16 @@ export function createPluginApp(
     // dockerd keeps connections and never says goodbye; Go reuses one just as an idle timeout closes it.
     keepAliveTimeout: 0,
     requestTimeout: 0,
+    // A call that comes as we stop is answered like any other.
+    return503OnClosing: false,
     // Docker 20.10 sends an empty Host header.
     http: { requireHostHeader: false },
     logger: false,
+  });
+  // dockerd keeps connections; of one that is answered as we stop it must not expect more.
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    if (isStopping(app)) reply.header('Connection', 'close');
+    done();
   });
   // dockerd sends no Content-Type at all.
   app.removeAllContentTypeParsers();

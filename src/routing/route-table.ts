@@ -35,7 +35,7 @@ export class RouteTable {
   private readonly found = new Map<string, PeerHop>();
   /** By destination, the node it should lead to. */
   private readonly missing = new Map<string, string>();
-  private readonly changed = new Map<string, PeerHop | undefined>();
+  private changed = new Map<string, PeerHop | undefined>();
   /** Keys of blocks whose routes may be others than before. */
   private readonly stale = new Set<string>();
   private isAllStale = false;
@@ -61,12 +61,15 @@ export class RouteTable {
   setBlock(key: string, block: RoutedBlock | undefined): void {
     const before = this.blocks.get(key);
     if (before && block && isSame(before, block)) return;
-    const wanted = new Map(block ? destinationsOf(block) : []);
-    for (const [destination, node] of before ? destinationsOf(before) : []) {
-      this.depend(node, key, false);
-      if (!wanted.has(destination)) this.drop(destination);
+    const wanted = block ? lastOfEach(destinationsOf(block)) : [];
+    if (before) {
+      const kept = new Set(wanted.map(([destination]) => destination));
+      for (const [destination, node] of destinationsOf(before)) {
+        this.depend(node, key, false);
+        if (!kept.has(destination)) this.drop(destination);
+      }
     }
-    for (const node of wanted.values()) this.depend(node, key, true);
+    for (const [, node] of wanted) this.depend(node, key, true);
     if (block) this.blocks.set(key, block);
     else this.blocks.delete(key);
     this.stale.add(key);
@@ -100,8 +103,8 @@ export class RouteTable {
       if (block) this.route(block);
     }
     this.stale.clear();
-    const changes = new Map(this.changed);
-    this.changed.clear();
+    const changes = this.changed;
+    this.changed = new Map();
     return changes;
   }
 
@@ -120,9 +123,7 @@ export class RouteTable {
 
   private route(block: RoutedBlock): void {
     const mode = this.modeOf(block);
-    // Of equal destinations the last counts; only a borrowed address can equal another.
-    const destinations = destinationsOf(block);
-    for (const [destination, node] of destinations.length > 1 ? new Map(destinations) : destinations) {
+    for (const [destination, node] of lastOfEach(destinationsOf(block))) {
       const way = node === this.own ? undefined : this.way(node, mode, block.family);
       if (!way) this.drop(destination);
       else if ('via' in way) {
@@ -179,6 +180,11 @@ export class RouteTable {
     else if (does) this.dependents.set(node, new Set([key]));
     else if (keys?.delete(key) && keys.size === 0) this.dependents.delete(node);
   }
+}
+
+/** Of equal destinations the last counts; most blocks have just one. */
+function lastOfEach(destinations: readonly [string, string][]): readonly [string, string][] {
+  return destinations.length > 1 ? [...new Map(destinations)] : destinations;
 }
 
 function isSame(one: RoutedBlock, other: RoutedBlock): boolean {

@@ -52,7 +52,9 @@ export class TestDaemon {
   }
 
   async start(): Promise<this> {
-    this.apps = await listen(this.sockets, this.services.methods, this.log, this.observation?.metrics);
+    this.apps = await listen(this.sockets, this.services.methods, this.log, {
+      metrics: this.observation?.metrics,
+    });
     this.services.start();
     this.observation?.follow(this.services, 'node-1', this.etcd);
     return this;
