@@ -3,9 +3,11 @@ import { makeDefaultPools, untilMade } from './agent/default-pools.js';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
 import { Observer } from './agent/observe.js';
+import { PolicyKeeper } from './agent/policy.js';
 import type { Presence } from './agent/presence.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
+import { makeStandardTiers } from './agent/standard-tiers.js';
 import { SharedNetworks } from './agent/shared-networks.js';
 import { NetworkSync } from './agent/sync-networks.js';
 import { createCluster, pathMtu } from './cluster.js';
@@ -105,7 +107,14 @@ export function createServices(
   );
   const reservations = new PortReservations();
   const ports = new PortPublisher(endpoints, reservations, host.applyNow, logOf('ports'));
-  const joiner = new Joiner({
+  const engine = new DockerEngine(config.dockerHost);
+  const labels = config.labelEndpoints
+    ? new ContainerLabels(engine, endpoints, logOf('labels'), {
+        isAwaited: () => policy?.gate.isAwaited() === true,
+        known: id => policy?.gate.known(id),
+      })
+    : undefined;
+  const joiner: Joiner = new Joiner({
     endpoints,
     dataplane,
     facts,
@@ -113,9 +122,19 @@ export function createServices(
     mtu: config.vethMtu,
     pathMtu: (address, hostMtu) => pathMtu(facts, dataplane.peers, address, hostMtu),
     applyHostState: host.applyNow,
+    enforcePolicy: async (id, sandbox) => policy?.enforce(id, () => labels?.joined(id, sandbox)),
     log: logOf('endpoints'),
   });
-  const engine = new DockerEngine(config.dockerHost);
+  // Felix follows the same resources by itself.
+  const policy: PolicyKeeper | undefined = isNative
+    ? new PolicyKeeper({
+        ...{ store, node, endpoints, dataplane, metrics, hostAction: config.hostAction },
+        nameIsOurs: name.ours,
+        labelsCopied: labels?.copied,
+        sandboxOf: id => joiner.sandboxOf(id),
+        log: logOf('policy'),
+      })
+    : undefined;
   const names = new NetworkNames((id, name) => {
     void networks.name(id, name);
     endpoints.setMissingProfiles(profileOf);
@@ -124,7 +143,6 @@ export function createServices(
     const record = networks.known(networkId);
     return record?.options.profile ?? names.get(networkId) ?? record?.name;
   };
-  const labels = config.labelEndpoints ? new ContainerLabels(engine, endpoints, logOf('labels')) : undefined;
   const requests = new PoolRequests();
   const saidGone = new SaidGone();
   const creations = new NetworkCreations();
@@ -213,6 +231,7 @@ export function createServices(
     ? new NetworkSync({
         ...{
           node,
+          driver: config.driver,
           name,
           engine,
           networks,
@@ -234,7 +253,8 @@ export function createServices(
     await ports.restore(endpoints.own());
     host.changed();
     endpoints.setMissingProfiles(profileOf);
-    await untilMade(ensureDefaultPools, log);
+    await untilMade(() => makeStandardTiers(store), 'the standard tiers', log);
+    await untilMade(ensureDefaultPools, 'the default pools', log);
     // Docker may have been asked before there were endpoints to put its labels on.
     await labels?.copyAll().catch(() => undefined);
     reconciler.happened();
@@ -253,6 +273,7 @@ export function createServices(
   };
   const dockerLost = (): void => {
     reconciler.dockerLost();
+    labels?.dockerLost();
     sync?.dockerLost();
   };
   const dockerSaid = (event: DockerEvent): void => {
@@ -309,6 +330,7 @@ export function createServices(
       unfollow();
       unfollowRewinds();
       host.stop();
+      policy?.close();
       reconciler.stop();
       sync?.close();
       cluster.close();

@@ -207,6 +207,12 @@ export function parseDockerHost(text: string): string {
   return text;
 }
 
+/** A name of a driver as Docker has them: that of a plugin, with a tag where it is a managed one. */
+export function parseDriverName(text: string): string {
+  if (/^[a-z0-9][a-zA-Z0-9._/:-]*$/.test(text)) return text;
+  throw new Error('must be the name of a driver, such as calico or calico:latest');
+}
+
 /** Where this host's address of a family comes from: an address in text, with or without prefix length, or a way. */
 export type AddressSource = 'detect where missing' | 'autodetect' | 'none' | { readonly address: string };
 

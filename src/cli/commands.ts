@@ -32,4 +32,6 @@ export const COMMANDS: readonly Command[] = [
   { group: CLUSTER, name: 'node status', usage: '[-o table|wide|yaml|json]', help: 'which hosts are alive, and how this one reaches them', example: 'calico-libnetwork node status', load: () => import('./node-status.js') },
   // prettier-ignore
   { group: CLUSTER, name: 'node remove', usage: 'NAME [--dry-run]', help: 'free all that a dead host held', example: 'calico-libnetwork node remove worker-3', load: () => import('./node-remove.js') },
+  // prettier-ignore
+  { group: CLUSTER, name: 'doctor', usage: '[-o json]', help: 'look for what goes wrong in practice, and say what to do about it', example: 'calico-libnetwork doctor', load: () => import('./doctor.js') },
 ];

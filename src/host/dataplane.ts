@@ -105,6 +105,11 @@ export interface Dataplane {
    * looked at. Throws HostError where the kernel or nft refuses; what was enforced before stays so then.
    */
   applyPolicy(policy: HostPolicy): Promise<void>;
+  /**
+   * For the time before the first {@link applyPolicy}: leaves what a former daemon enforces, and where nothing is enforced,
+   * closes all endpoints. Throws HostError.
+   */
+  holdUntilPolicy(): Promise<void>;
   /** dockerd has (re)started, and may have thrown away what lets packets pass its firewall. */
   dockerStarted(): Promise<void>;
   /** The host ends of veths that we made, whether their endpoints are known or not: to find leftovers. */

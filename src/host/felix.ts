@@ -85,6 +85,10 @@ export class FelixDataplane implements Dataplane {
     // Felix's, from the same resources in etcd.
   }
 
+  async holdUntilPolicy(): Promise<void> {
+    // Felix's too.
+  }
+
   async dockerStarted(): Promise<void> {
     // Forwarding is Felix's too.
   }

@@ -16,6 +16,8 @@ import { IpMonitor } from './ip-monitor.js';
 import { LinuxPeers } from './linux-peers.js';
 import { LoopbackPorts } from './loopback.js';
 import { NatTable } from './nft.js';
+import { PolicyTable } from './nft-policy.js';
+import type { HostPolicy } from './policy.js';
 import { LinkReaper } from './reaper.js';
 import { rewire } from './rewire.js';
 import type { ContainerSide } from './rewire.js';
@@ -23,6 +25,8 @@ import { HostRoutes } from './routes.js';
 import { RtNetlink } from './rtnetlink.js';
 import { StaleFlows } from './stale-flows.js';
 import { turnOnForwarding4, turnOnForwarding6 } from './sysctl.js';
+import { Upkeep } from './upkeep.js';
+import type { Repair } from './upkeep.js';
 import { Veths, hasIpv6, hostInterfaces } from './veth.js';
 import { watchNftables } from './watch.js';
 import type { Watch } from './watch.js';
@@ -37,15 +41,9 @@ export interface LinuxOptions {
   readonly checkInterval?: number;
 }
 
-/** Notifications come in swarms: look once, this many milliseconds after the first. */
-const DEBOUNCE_MS = 100;
-
-/** A flush may take a thousand routes: the log names this many. */
-const REPORTED = 10;
-
-/** Parts of the host that can be looked at and put right on their own. */
-type Part = 'routes' | 'table' | 'forwarding';
-const PARTS: readonly Part[] = ['routes', 'table', 'forwarding'];
+/** Parts of the host that are looked at on their own; `rules` is the policy's, without its elements. */
+type Part = 'routes' | 'table' | 'forwarding' | 'policy' | 'rules';
+const PERIODIC: readonly Part[] = ['routes', 'table', 'forwarding', 'policy'];
 
 /** The dataplane of our own: routes, masquerading and forwarding by this process. Opens a netlink socket. */
 export function createLinuxDataplane(options: LinuxOptions, log: Logger): LinuxDataplane {
@@ -70,10 +68,9 @@ export class LinuxDataplane implements Dataplane {
   private readonly protocol: number;
   private readonly prefix: string;
   private readonly checkInterval: number;
-  private readonly due = new Map<Part, NodeJS.Timeout>();
-  private readonly complaints = new Map<Part, string>();
-  private watches: Watch[] | undefined;
-  private timer: NodeJS.Timeout | undefined;
+  private readonly policy: PolicyTable;
+  private readonly upkeep: Upkeep<Part>;
+  private watching: Watch | undefined;
   private isApplied = false;
   /** Whatever changes shared parts waits for what does so already. */
   private turn: Promise<unknown> = Promise.resolve();
@@ -95,6 +92,17 @@ export class LinuxDataplane implements Dataplane {
     this.routes = new HostRoutes(this.netlink, this.protocol);
     this.loopback = new LoopbackPorts(this.routes);
     this.forwarding = new Forwarding(this.prefix, log);
+    this.policy = new PolicyTable(this.prefix, log);
+    this.upkeep = new Upkeep<Part>(
+      {
+        routes: () => this.inTurn(() => this.restoreRoutes()),
+        table: () => this.ifApplied(async () => ((await this.table.check()) ? ['nftables table'] : [])),
+        forwarding: () => this.ifApplied(() => this.forwarding.check()),
+        policy: async () => ((await this.policy.check(true)) ? ['policy table'] : []),
+        rules: async () => ((await this.policy.check(false)) ? ['policy table'] : []),
+      },
+      log,
+    );
   }
 
   /**
@@ -162,7 +170,7 @@ export class LinuxDataplane implements Dataplane {
           await this.forgetFlows(state.published);
         },
         () => this.routes.applyBlocks(state.ownBlocks),
-        async () => this.report(await this.forwarding.check()),
+        async () => this.upkeep.report(await this.forwarding.check(), !this.isApplied),
       ];
       const failures: string[] = [];
       for (const part of parts) await part().catch((error: unknown) => failures.push(reason(error)));
@@ -172,13 +180,19 @@ export class LinuxDataplane implements Dataplane {
     this.watch();
   }
 
-  async applyPolicy(): Promise<void> {
-    // Nothing is enforced yet.
+  async applyPolicy(policy: HostPolicy): Promise<void> {
+    this.watch();
+    await this.policy.apply(policy);
+  }
+
+  async holdUntilPolicy(): Promise<void> {
+    this.watch();
+    await this.policy.hold();
   }
 
   /** Call when dockerd has (re)started: iptables-legacy tells nobody of its changes. */
   async dockerStarted(): Promise<void> {
-    if (this.isApplied) await this.check('forwarding');
+    if (this.isApplied) await this.upkeep.check('forwarding');
   }
 
   hostInterfaces(): Promise<readonly HostInterface[]> {
@@ -201,6 +215,7 @@ export class LinuxDataplane implements Dataplane {
   async removeAll(): Promise<void> {
     this.unwatch();
     this.isApplied = false;
+    await this.policy.remove();
     await this.peers.removeAll();
     await this.inTurn(async () => {
       this.loopback.closeAll((await hostLinks(this.netlink, this.prefix)).map(link => link.name));
@@ -214,6 +229,7 @@ export class LinuxDataplane implements Dataplane {
   async close(): Promise<void> {
     this.unwatch();
     await this.turn;
+    await this.policy.close();
     await this.reaper.close();
     await this.peers.close();
     this.conntrack.close();
@@ -221,68 +237,34 @@ export class LinuxDataplane implements Dataplane {
   }
 
   private watch(): void {
-    if (this.watches !== undefined) return;
-    this.watches = [];
-    this.timer = setInterval(() => PARTS.forEach(part => void this.check(part)), this.checkInterval).unref();
-    const { routes } = this;
+    if (this.watching !== undefined) return;
+    const { routes, upkeep } = this;
+    upkeep.start(this.checkInterval, PERIODIC);
     this.unlisten = this.monitor.listen({
-      lost: destination => routes.isWanted(destination) && this.soon('routes'),
-      linkUp: name => (routes.isEndpoint(name) || name === 'lo') && this.soon('routes'),
-      overrun: () => this.soon('routes'),
+      lost: destination => routes.isWanted(destination) && upkeep.soon('routes'),
+      linkUp: name => (routes.isEndpoint(name) || name === 'lo') && upkeep.soon('routes'),
+      overrun: () => upkeep.soon('routes'),
     });
-    this.tryWatch(() =>
-      watchNftables({ table: () => this.soon('table'), filter: () => this.soon('forwarding') }),
-    );
-  }
-
-  /** Without notifications (a kernel without nf_tables) there still is the periodic check. */
-  private tryWatch(open: () => Watch): void {
-    try {
-      this.watches?.push(open());
-    } catch (error) {
-      this.log.warn(
-        { reason: reason(error) },
-        `no notifications: looking every ${this.checkInterval} ms only`,
-      );
-    }
+    this.watching = watchNftables({
+      transaction: () => upkeep.check('rules'),
+      table: () => upkeep.soon('table'),
+      filter: () => upkeep.soon('forwarding'),
+      // A kernel without nf_tables: there still is the periodic check.
+      failed: reason =>
+        this.log.warn({ reason }, `no notifications: looking every ${this.checkInterval} ms only`),
+    });
   }
 
   private unwatch(): void {
-    clearInterval(this.timer);
-    for (const timer of this.due.values()) clearTimeout(timer);
-    this.due.clear();
-    for (const watch of this.watches ?? []) watch.close();
+    this.upkeep.stop();
+    this.watching?.close();
+    this.watching = undefined;
     this.unlisten();
-    this.watches = undefined;
   }
 
-  private soon(part: Part): void {
-    if (this.due.has(part)) return;
-    const timer = setTimeout(() => {
-      this.due.delete(part);
-      void this.check(part);
-    }, DEBOUNCE_MS);
-    this.due.set(part, timer.unref());
-  }
-
-  /** Looks at one part and puts it right. Never throws; says once what is wrong. */
-  private async check(part: Part): Promise<void> {
-    try {
-      await this.inTurn(async () => this.report(await this.putRight(part)));
-      this.complaints.delete(part);
-    } catch (error) {
-      const text = reason(error);
-      if (this.complaints.get(part) !== text) this.log.error({ part, reason: text }, 'cannot check the host');
-      this.complaints.set(part, text);
-    }
-  }
-
-  private async putRight(part: Part): Promise<readonly string[]> {
-    if (part === 'routes') return this.restoreRoutes();
-    // A check that was due before removeAll must not put back what that took away.
-    if (!this.isApplied) return [];
-    if (part === 'forwarding') return this.forwarding.check();
-    return (await this.table.check()) ? ['nftables table'] : [];
+  /** A check that was due before removeAll must not put back what that took away. */
+  private ifApplied(repair: Repair): Promise<readonly string[]> {
+    return this.inTurn(async () => (this.isApplied ? repair() : []));
   }
 
   private async restoreRoutes(): Promise<string[]> {
@@ -298,14 +280,6 @@ export class LinuxDataplane implements Dataplane {
     } catch (error) {
       this.log.warn({ reason: reason(error) }, 'cannot look for flows to ports that lead elsewhere now');
     }
-  }
-
-  private report(repaired: readonly string[]): void {
-    if (repaired.length === 0) return;
-    const some = repaired.slice(0, REPORTED);
-    // What is put there for the first time is no repair.
-    const level = this.isApplied ? 'warn' : 'info';
-    this.log[level]({ repaired: some, count: repaired.length }, 'put right what was missing on the host');
   }
 
   private inTurn<T>(work: () => Promise<T>): Promise<T> {

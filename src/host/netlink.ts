@@ -136,6 +136,32 @@ export class NetlinkSocket {
     return codes.map(code => code ?? quiet.failure);
   }
 
+  /**
+   * Sends messages that the kernel works through as one, in one datagram with one number. Answers with the code of the
+   * first refusal, or undefined once the message that asks for an answer has a good one.
+   */
+  async datagram(
+    messages: readonly { readonly type: number; readonly flags: number; readonly body: Buffer }[],
+  ): Promise<string | undefined> {
+    const seq = this.nextSequence();
+    const length = messages.reduce((sum, { body }) => sum + 16 + ((body.length + 3) & ~3), 0);
+    const bytes = Buffer.alloc(length);
+    let at = 0;
+    for (const { type, flags, body } of messages) {
+      // struct nlmsghdr.
+      bytes.writeUInt32LE(16 + body.length, at);
+      bytes.writeUInt16LE(type, at + 4);
+      bytes.writeUInt16LE(flags | NLM.request, at + 6);
+      bytes.writeUInt32LE(seq, at + 8);
+      bytes.writeUInt32LE(this.port, at + 12);
+      body.copy(bytes, at + 16);
+      at += 16 + ((body.length + 3) & ~3);
+    }
+    const answer = this.expect(seq);
+    this.socket.send(bytes, {}, error => error && this.failAll(error.code));
+    return (await answer).code;
+  }
+
   /** One request; throws {@link NetlinkError} where the kernel refuses, unless its errno is in `tolerated`. */
   async request(request: NetlinkRequest, tolerated: readonly string[] = []): Promise<NetlinkAnswer> {
     const [answer] = await this.batch([request]);

@@ -1,76 +1,79 @@
-import { parseMessages } from 'netlink';
-import type { NetlinkMessage, RawNetlinkSocket } from 'netlink';
-import { eachAttribute, nameOf } from './bytes.js';
-import { openSocket } from './netlink.js';
+import { reason } from '../errors.js';
+import { NftNetlink } from './nft-netlink.js';
 import { TABLE } from './nft-table.js';
 
 /**
- * What other programs do to the kernel's nftables, as it happens. A notification only says that something may be
- * missing: whoever hears it looks for himself. So a lost one (the kernel drops them when we are slow: ENOBUFS) is
- * told like any other, and our own changes cost one look more and no endless loop.
+ * What other programs do to the kernel's nftables, within a moment. The kernel counts its transactions, and asking for the
+ * count costs some 50 µs; only when it has grown is it looked at what has changed. Not by notifications: when more come than
+ * a socket's buffer holds (someone loads a large ruleset) the kernel reports an error by poll(2), for which the netlink
+ * package 0.3.0 ends the whole process (see ip-monitor.ts).
  */
 export interface Watch {
   close(): void;
 }
 
-const NETFILTER = { protocol: 12, nftables: 7, subsystem: 10 };
-/** Messages of nf_tables (linux/netfilter/nf_tables.h) that can concern our rule pair. */
-const NFT = { delTable: 2, newChain: 3, delChain: 5, newRule: 6, delRule: 8 };
-/** Attribute 1 is the table's name in every message that has one. */
-const ATTRIBUTE = { table: 1, chainOfRule: 2, nameOfChain: 3 };
+/** Milliseconds between two questions. */
+const PAUSE = 200;
 /** Chains our rule pair may be in, or depends on. */
 const CHAINS = ['FORWARD', 'DOCKER-USER'];
+const FAMILIES = [4, 6] as const;
 
-/**
- * Calls `table` when somebody changes our nftables table, `filter` when FORWARD or DOCKER-USER or their
- * rules change: iptables-nft works through the same kernel tables.
- */
-export function watchNftables(heard: { table(): void; filter(): void }): Watch {
-  const overrun = (): void => {
-    heard.table();
-    heard.filter();
+/** Who is told what; whoever hears it looks for himself, so what we have done ourselves costs a look more. */
+export interface Heard {
+  /** Somebody made a transaction. Nothing else is looked at until this resolves. */
+  transaction(): Promise<void>;
+  /** Our NAT table has changed. */
+  table(): void;
+  /** FORWARD or DOCKER-USER, or their rules, have changed: iptables-nft works through the same kernel tables. */
+  filter(): void;
+  /** There is no telling, because of this. Said once. */
+  failed(reason: string): void;
+}
+
+/** Calls back until it is closed. Opens a netlink socket. */
+export function watchNftables(heard: Heard): Watch {
+  const netlink = new NftNetlink();
+  let timer: NodeJS.Timeout | undefined;
+  let isClosed = false;
+  let hasFailed = false;
+  let generation: number | undefined;
+  let [table, filter] = ['', ''];
+
+  const look = async (): Promise<void> => {
+    const now = await netlink.generation();
+    if (now === generation) return;
+    generation = now;
+    await heard.transaction();
+    const [tableNow, filterNow] = [await netlink.digest(TABLE), await filterDigest(netlink)];
+    if (tableNow !== table) heard.table();
+    if (filterNow !== filter) heard.filter();
+    [table, filter] = [tableNow, filterNow];
   };
-  const socket = listen(NETFILTER.protocol, [NETFILTER.nftables], 'watch nftables', overrun);
-  onMessages(socket, message => {
-    if (message.type >> 8 !== NETFILTER.subsystem) return;
-    const { table, chain, kind } = namesOf(message);
-    if (table === TABLE) heard.table();
-    else if (table === 'filter' && (kind === NFT.delTable || CHAINS.includes(chain))) heard.filter();
-  });
-  return { close: () => socket.close() };
+  const again = (): void => {
+    if (isClosed) return;
+    timer = setTimeout(() => {
+      look()
+        .catch((error: unknown) => {
+          generation = undefined;
+          if (!hasFailed && !isClosed) heard.failed(reason(error));
+          hasFailed = true;
+        })
+        .finally(again);
+    }, PAUSE).unref();
+  };
+  again();
+  return {
+    close: () => {
+      isClosed = true;
+      clearTimeout(timer);
+      netlink.close();
+    },
+  };
 }
 
-function namesOf(message: NetlinkMessage): { kind: number; table: string; chain: string } {
-  const kind = message.type & 0xff;
-  const isChain = kind === NFT.newChain || kind === NFT.delChain;
-  const isRule = kind === NFT.newRule || kind === NFT.delRule;
-  const chainAttribute = isChain ? ATTRIBUTE.nameOfChain : isRule ? ATTRIBUTE.chainOfRule : undefined;
-  const names = { kind, table: '', chain: '' };
-  const { data } = message;
-  // After struct nfgenmsg.
-  eachAttribute(data, 4, (type, start, end) => {
-    if (type === ATTRIBUTE.table) names.table = nameOf(data.subarray(start, end));
-    else if (type === chainAttribute) names.chain = nameOf(data.subarray(start, end));
-  });
-  return names;
-}
-
-function listen(
-  protocol: number,
-  groups: readonly number[],
-  what: string,
-  overrun: () => void,
-): RawNetlinkSocket {
-  const socket = openSocket(protocol, what);
-  socket.unref();
-  socket.on('error', overrun);
-  socket.on('truncatedMessage', overrun);
-  for (const group of groups) socket.addMembership(group);
-  return socket;
-}
-
-function onMessages(socket: RawNetlinkSocket, heard: (message: NetlinkMessage) => void): void {
-  socket.on('message', buffer => {
-    for (const message of parseMessages(buffer)) heard(message);
-  });
+async function filterDigest(netlink: NftNetlink): Promise<string> {
+  const digests: string[] = [];
+  for (const family of FAMILIES)
+    for (const chain of CHAINS) digests.push(await netlink.filterChain(family, chain));
+  return digests.join(' ');
 }

@@ -53,6 +53,21 @@ export class Endpoints {
     this.mirror.onChange(changed);
   }
 
+  /** Calls back with the keys of endpoints that appeared, changed or went; see {@link Mirror.onEntries}. */
+  onEntries(listener: (keys: ReadonlySet<string>) => void): () => void {
+    return this.mirror.onEntries(listener);
+  }
+
+  /** Pairs of key and endpoint, of all nodes. */
+  entries(): Iterable<[string, WorkloadEndpoint]> {
+    return this.mirror.entries();
+  }
+
+  /** The endpoint of a key, of any node. */
+  at(key: string): WorkloadEndpoint | undefined {
+    return this.mirror.get(key);
+  }
+
   /** The endpoints of all nodes that are known now. */
   all(): WorkloadEndpoint[] {
     return [...this.mirror.values()];
@@ -235,7 +250,8 @@ export class Endpoints {
     else this.profiles.delete(profile);
   }
 
-  private key(endpointId: string): string {
+  /** The key of an endpoint of this node. */
+  key(endpointId: string): string {
     return endpointKey(endpointName(this.node, endpointId));
   }
 }

@@ -1,10 +1,12 @@
 import type { ConsentedPort } from '../host/policy.js';
+import { formatAddress, parseAddress } from '../ipam/cidr.js';
 import type { NetworkSet } from '../model/network-set.js';
 import type { Policy } from '../model/policy.js';
 import { DEFAULT_ALLOW } from '../model/profile.js';
 import type { Profile } from '../model/profile.js';
 import type { Labels } from '../model/selector-tree.js';
 import type { Tier } from '../model/tier.js';
+import type { NamedPort, WorkloadEndpoint } from '../model/workload-endpoint.js';
 
 /** All that decides what may pass, as it is in the datastore. Keys are those of the datastore, names those of tiers and
  *  profiles. */
@@ -36,12 +38,31 @@ export interface PolicyEndpoint {
   readonly sandbox?: string;
 }
 
-/** A port of an endpoint that rules can name. */
-export interface NamedPort {
-  readonly name: string;
-  /** IP protocol number. */
-  readonly protocol: number;
-  readonly port: number;
+const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const;
+
+/** What of an endpoint counts for policy. `sandbox`: its container, where that is better known than the endpoint says. */
+export function policyEndpoint(
+  endpoint: WorkloadEndpoint,
+  sandbox: string | undefined = endpoint.sandbox?.key,
+): PolicyEndpoint {
+  const { node, interfaceName, profiles, labels, namedPorts = [] } = endpoint;
+  const canonical = (text: string): string[] => {
+    const address = parseAddress(text);
+    return address ? [formatAddress(address)] : [];
+  };
+  return {
+    node,
+    interfaceName,
+    mac: endpoint.mac.toLowerCase(),
+    addresses: endpoint.addresses.flatMap(canonical),
+    profiles,
+    labels,
+    namedPorts,
+    published: endpoint.ports.flatMap(({ address, protocol, port }) =>
+      canonical(address).map(text => ({ address: text, protocol: PROTOCOL_NUMBERS[protocol], port })),
+    ),
+    ...(sandbox === undefined ? {} : { sandbox }),
+  };
 }
 
 /** Labels of namespaces and service accounts, which an endpoint must not claim for itself. */

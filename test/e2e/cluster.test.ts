@@ -8,7 +8,19 @@ import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import { CALICO, addressOf, container } from './calico-host.js';
 import { documented } from './documented.js';
+import { peerRoutes } from './peer-routes.js';
 import { withoutGap } from './steady.js';
+
+/** The host whose member of etcd leads. */
+async function leaderOf(hosts: readonly Host[]): Promise<Host> {
+  return poll('a leader', 10_000, async () => {
+    const status = `. ${FOLDER}/etcdctl.env; etcdctl --user root:rudder-plank-7 endpoint status -w simple`;
+    const { stdout } = (await hosts[0]?.run(['sh', '-c', status], { check: false })) ?? { stdout: '' };
+    // "https://10.99.0.11:2379, 8e9e05c52164694d, 3.4.23, 20 kB, true, false, 2, 8, 8, "
+    const line = stdout.split('\n').find(each => each.split(', ')[4] === 'true') ?? '';
+    return hosts.find(host => line.includes(`//${host.address}:`));
+  });
+}
 
 const FOLDER = '/etc/calico-libnetwork';
 
@@ -17,7 +29,7 @@ describe('a cluster that grows from one host, by the commands of docs/cluster.md
   let bed: Bed;
   let hosts: Host[];
   /** What each container was given, by name. */
-  const addresses = new Map<string, string>();
+  const given = new Map<string, { host: Host; address: string }>();
 
   beforeAll(async () => {
     bed = await Bed.up({ hosts: 3, engine: '28' });
@@ -36,22 +48,22 @@ describe('a cluster that grows from one host, by the commands of docs/cluster.md
   const h1 = () => bed.host(1);
   const h2 = () => bed.host(2);
   const h3 = () => bed.host(3);
-  const addressIn = (name: string) => addresses.get(name) ?? '';
+  const addressIn = (name: string) => given.get(name)?.address ?? '';
   /** A block of the page that is printed for h1, on another host. */
   const on = (block: string, host: Host) =>
     page.run(block, host, text =>
       text
         .replace('name=h1 address=10.99.0.11', `name=${host.name} address=${host.address}`)
-        .replaceAll(/h2(?=\.(pem|key))/g, host.name),
+        .replaceAll(/h[12](?=\.(pem|key))/g, host.name),
     );
   async function run(host: Host, name: string, ...args: string[]): Promise<void> {
     await container(host, name, 'my_net', ...args);
     const address = await addressOf(host, name);
-    expect([...addresses.values()]).not.toContain(address);
-    addresses.set(name, address);
+    expect([...given.values()].map(one => one.address)).not.toContain(address);
+    given.set(name, { host, address });
   }
   const envOf = (host: Host): Record<string, string> => {
-    const lines = readFileSync(host.path(`${FOLDER}/env`), 'utf8')
+    const lines = readFileSync(host.path('/etc/default/calico-libnetwork'), 'utf8')
       .split('\n')
       .filter(Boolean);
     return Object.fromEntries(lines.map(line => /^(\w+)=(.*)$/.exec(line)?.slice(1) ?? []) as string[][]);
@@ -72,15 +84,11 @@ describe('a cluster that grows from one host, by the commands of docs/cluster.md
       const argv = ['docker', 'exec', from, 'ping', '-c1', '-W1', addressIn(to)];
       return (await host.run(argv, { check: false })).code === 0;
     });
-  /** Everything is where it was, and everybody reaches it. */
+  /** Everything is where it was, and is reached from another host. */
   async function expectWhole(): Promise<void> {
-    for (const [host, name] of [
-      [h1(), 'web'],
-      [h1(), 'db'],
-      [h2(), 'app'],
-    ] as const) {
-      expect(await addressOf(host, name)).toBe(addressIn(name));
-      for (const other of addresses.keys()) if (other !== name) await reaches(host, name, other);
+    for (const [name, { host, address }] of given) {
+      expect(await addressOf(host, name)).toBe(address);
+      await (host === h1() ? reaches(h2(), 'app', name) : reaches(h1(), 'web', name));
     }
   }
 
@@ -110,6 +118,7 @@ describe('a cluster that grows from one host, by the commands of docs/cluster.md
         for (const host of hosts) await on('member', host);
         for (const host of hosts) await page.run('start-etcd', host);
         await page.run('health', h1());
+        await on('health', h3());
         for (const host of hosts) await serve(host);
       }),
     );
@@ -159,6 +168,53 @@ describe('a cluster that grows from one host, by the commands of docs/cluster.md
     expect(readFileSync(h2().logFile('calico-libnetwork'), 'utf8')).not.toContain('wrong-1');
     await restart(h2());
     await run(h2(), 'again');
+  });
+
+  it('starts containers while the leader of etcd is lost, and no container notices', async () => {
+    const leader = await leaderOf(hosts);
+    const [spare] = hosts.filter(host => host !== leader);
+    if (!spare) throw new Error('too few hosts');
+    await withoutGap(h1(), addressIn('web'), () =>
+      withoutGap(h1(), addressIn('app'), async () => {
+        await leader.run(['pkill', '-KILL', '-x', 'etcd']);
+        for (const host of [spare, leader]) await run(host, `leaderless-${host.name}`);
+        await page.run('start-etcd', leader);
+      }),
+    );
+    await expectWhole();
+  });
+
+  it('goes on where a host is cut off, gives no address twice, and agrees within two seconds after', async () => {
+    await run(h3(), 'neighbour');
+    const before = await peerRoutes(h3());
+    await bed.drop(h3());
+    const borrowed = addressIn('app').replace(/\d+$/, last => String((Number(last) & 0xc0) + 60));
+    await run(h1(), 'meanwhile', '--ip', borrowed);
+    await run(h2(), 'meanwhile-2');
+    const began = Date.now();
+    const refusal = await h3().dockerFails('run', '--rm', '--net', 'my_net', 'busybox', 'true');
+    expect(refusal).toMatch(/etcd|datastore/);
+    expect(Date.now() - began).toBeLessThan(11_000);
+    await reaches(h3(), 'job', 'neighbour');
+    await reaches(h1(), 'web', 'meanwhile-2');
+    expect(await peerRoutes(h3())).toEqual(before);
+    await bed.heal();
+    await poll('etcd as h3 sees it', 20_000, async () => {
+      const env =
+        '. /etc/calico-libnetwork/etcdctl.env; etcdctl --dial-timeout=300ms --command-timeout=500ms';
+      const get = `${env} --user calico-libnetwork:tiller-oar-9 get /calico/none`;
+      const { code } = await h3().run(['sh', '-c', get], { check: false });
+      return code === 0;
+    });
+    const returned = Date.now();
+    await poll('the route made meanwhile', 2_000, async () =>
+      (await peerRoutes(h3())).includes(`${borrowed} via ${h1().address} dev eth0`),
+    );
+    console.log(`h3 was up to date ${Date.now() - returned} ms after etcd's return`);
+    await run(h3(), 'after');
+    for (const name of ['meanwhile', 'meanwhile-2', 'web']) await reaches(h3(), 'job', name);
+    await expectWhole();
+    await expectSound(h1());
   });
 
   it('has nothing on its page that was not run', () => {

@@ -18,10 +18,18 @@ export interface Documented {
   untried(): string[];
 }
 
+const textOf = (page: string): string => readFileSync(join(REPOSITORY, 'docs', page), 'utf8');
+
+/** Lines of output that a page of docs/ shows, fenced with this name. */
+export function shown(page: string, name: string): string[] {
+  const [, lines] = new RegExp(`^\`\`\`${name}\\n([^]*?)^\`\`\`$`, 'm').exec(textOf(page)) ?? [];
+  if (lines === undefined) throw new Error(`docs/${page} shows no "${name}"`);
+  return lines.trimEnd().split('\n');
+}
+
 /** Blocks of commands in a page of docs/: those fenced with `sh` and a name. */
 export function documented(page: string): Documented {
-  const text = readFileSync(join(REPOSITORY, 'docs', page), 'utf8');
-  const found = [...text.matchAll(/^```sh (\S+)\n([^]*?)^```$/gm)];
+  const found = [...textOf(page).matchAll(/^```sh (\S+)\n([^]*?)^```$/gm)];
   const blocks = new Map(found.map(([, name = '', commands = '']) => [name, commands]));
   const untried = new Set(blocks.keys());
   return {

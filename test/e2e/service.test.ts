@@ -90,7 +90,7 @@ describe('the daemon as a service of systemd', () => {
     const { links } = await traces(host);
     const name = /(cali\w+)@/.exec(links[0] ?? '')?.[1] ?? '';
     await host.run(['ip', 'link', 'delete', name]);
-    await poll('both to answer again', 20_000, () =>
+    await poll('both to answer again', 60_000, () =>
       ping(host, 'client', 'web').then(
         () => true,
         () => false,

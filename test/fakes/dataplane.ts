@@ -86,6 +86,7 @@ export class FakeDataplane implements Dataplane {
     if (policyFailure) throw policyFailure;
     this.policy = policy;
   }
+  async holdUntilPolicy(): Promise<void> {}
   async dockerStarted(): Promise<void> {}
   async hostInterfaces(): Promise<readonly HostInterface[]> {
     return [...this.attached.keys()].map(name => ({ name, isInUse: this.inUse.has(name) }));

@@ -124,6 +124,9 @@ export class MortalDataplane implements Dataplane {
   applyPolicy(policy: HostPolicy): Promise<void> {
     return this.life.effect(() => this.kernel.applyPolicy(policy));
   }
+  holdUntilPolicy(): Promise<void> {
+    return this.life.effect(() => this.kernel.holdUntilPolicy());
+  }
   dockerStarted(): Promise<void> {
     return this.life.read(() => this.kernel.dockerStarted());
   }

@@ -3,7 +3,10 @@ import { createFelixDataplane } from '../../src/host/felix.js';
 import { createLinuxDataplane } from '../../src/host/linux.js';
 import type { PeerHop, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import { PortReservations } from '../../src/host/port-reservations.js';
+import type { HostPolicy } from '../../src/host/policy.js';
 import type { Logger } from '../../src/log.js';
+import { revived } from './plain-policy.js';
+import type { PlainPolicy } from './plain-policy.js';
 
 /**
  * Runs inside a pretend host (pretend-host.ts): a netlink socket belongs to the namespace of its process, so the code
@@ -17,8 +20,21 @@ const options = { checkInterval: 1000 };
 const dataplane =
   process.argv[2] === 'felix' ? createFelixDataplane(options, log) : createLinuxDataplane(options, log);
 const reservations = new PortReservations();
+let policy: HostPolicy | undefined;
 const extra: Record<string, (...args: never[]) => unknown> = {
   logged: () => lines,
+  enforce: (wanted: PlainPolicy) => {
+    policy = revived(wanted, policy);
+    return dataplane.applyPolicy(policy);
+  },
+  // A new container while others come and go: all at once, none waiting for the one before.
+  enforceAll: (wanted: PlainPolicy[]) =>
+    Promise.all(
+      wanted.map(each => {
+        policy = revived(each, policy);
+        return dataplane.applyPolicy(policy);
+      }),
+    ),
   reserve: reservations.reserve.bind(reservations),
   release: reservations.release.bind(reservations),
   // Maps do not pass through JSON.

@@ -18,6 +18,7 @@ import type { LinuxDataplane } from '../../src/host/linux.js';
 import type { LinuxPeers } from '../../src/host/linux-peers.js';
 import type { PeerHop, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import type { PortReservations } from '../../src/host/port-reservations.js';
+import type { PlainPolicy } from './plain-policy.js';
 
 /**
  * Throw-away hosts and containers: network namespaces held by a process each, so that they vanish with it and have no
@@ -102,6 +103,8 @@ type Methods = LinuxDataplane &
   Pick<LinuxPeers, 'addresses' | 'sourceTo' | 'tunnelMtu'> & {
     tunnel(family: 4 | 6, tunnel: Tunnel | null, ends: readonly TunnelPeer[]): Promise<void>;
     logged(): unknown[];
+    enforce(policy: PlainPolicy): Promise<void>;
+    enforceAll(policies: readonly PlainPolicy[]): Promise<void>;
     routeAll(routes: readonly (readonly [string, PeerHop])[]): Promise<void>;
     route(changes: readonly (readonly [string, PeerHop | null])[]): Promise<void>;
   };
@@ -237,13 +240,14 @@ export async function until(isSo: () => Promise<boolean>, limit = 5000): Promise
 }
 
 let built: string | undefined;
+const AGENTS = ['agent', 'plain-policy', 'traffic'].map(name => `test/host/${name}.ts`);
 
 /** The folder with src/host and the agents as JavaScript; made once per test file; see {@link prepare}. */
 export function transpiled(): string {
   if (built !== undefined) return built;
   const folder = mkdtempSync(join(tmpdir(), 'host-test-'));
   const host = readdirSync(join(ROOT, 'src/host')).map(name => `src/host/${name}`);
-  for (const file of [...host, 'src/errors.ts', 'test/host/agent.ts', 'test/host/traffic.ts']) {
+  for (const file of [...host, 'src/errors.ts', ...AGENTS]) {
     const compilerOptions = {
       target: ts.ScriptTarget.ES2022,
       module: ts.ModuleKind.ESNext,
