@@ -175,7 +175,7 @@ const SETTINGS = {
   ),
   embeddedListen: optional(
     ['CALICO_LIBNETWORK_ETCD_LISTEN'],
-    'URL on which the embedded etcd also serves other hosts, `https://10.0.0.1:2379`; beyond loopback only with TLS (`ETCD_*_FILE`)',
+    'URL on which the embedded etcd also serves other hosts, `https://10.0.0.1:2379`; beyond loopback only with TLS and certificates of clients (`ETCD_*_FILE`)',
   ),
   embeddedPort: integer(
     ['CALICO_LIBNETWORK_ETCD_PORT'],

@@ -1,0 +1,33 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
+
+const MAIN = new URL('../../dist/main.js', import.meta.url).pathname;
+
+/** What a command did. */
+export interface Ran {
+  readonly status: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a command as a child process, with nothing in its environment but what is given. `input`: its standard input. */
+export async function command(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  input = '',
+): Promise<Ran> {
+  if (!existsSync(MAIN)) throw new Error('these tests run dist/main.js: npm run build');
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    env: { PATH: process.env['PATH'] ?? '', DOCKER_HOST: 'unix:///nowhere', NODENAME: 'operator', ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  const ended = once(child, 'exit');
+  // One that refuses a file does not read to its end.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input);
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const [status] = (await ended) as [number | null];
+  return { status, out, err };
+}
