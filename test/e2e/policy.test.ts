@@ -357,7 +357,6 @@ describe('policy on two hosts', () => {
     await h1.serve(env());
     const error = await h1.dockerFails('run', '--rm', '--net', 'shared', 'busybox', 'true');
     expect(error).toContain('nft');
-    console.log(error);
     // What was in force stays so.
     await parties.expect(pairs, ask => isSql(ask) || isWithin(ask, 'database'));
     await bringBack();
