@@ -9,6 +9,7 @@ import type { Dataplane } from './host/dataplane.js';
 import { encapsulatedMtu } from './host/peers.js';
 import type { Allocator } from './ipam/allocator.js';
 import { parseAddress } from './ipam/cidr.js';
+import type { Metrics } from './metrics/metrics.js';
 import type { IpamFacts } from './ipam/facts.js';
 
 export interface ClusterParts {
@@ -17,17 +18,21 @@ export interface ClusterParts {
   readonly facts: IpamFacts;
   readonly allocator: Allocator;
   readonly dataplane: Dataplane;
+  readonly metrics: Metrics;
   readonly log: Logger;
 }
 
 /** What makes a host part of a cluster: its Node, its routes to the others, its ends of their tunnels. */
 export interface Cluster {
   start(): void;
+  /** How many routes to other hosts there should be. */
+  routes(): number;
   close(): void;
 }
 
 /** Puts it together. Beside a Felix only the Node is ours to look after. */
-export function createCluster({ config, store, facts, allocator, dataplane, log }: ClusterParts): Cluster {
+export function createCluster(parts: ClusterParts): Cluster {
+  const { config, store, facts, allocator, dataplane, metrics, log } = parts;
   const logOf = (module: string) => log.child({ module });
   const { nodeName: node } = config;
   const { peers } = dataplane;
@@ -38,12 +43,15 @@ export function createCluster({ config, store, facts, allocator, dataplane, log 
     source: { 4: config.ip, 6: config.ip6 },
     method: { 4: config.ipDetection, 6: config.ip6Detection },
   });
-  const others = new OtherHosts(store, { node, pools: facts.pools, nodes, peers, log: logOf('routing') });
+  const others = new OtherHosts(store, {
+    ...{ node, pools: facts.pools, nodes, peers, metrics, log: logOf('routing') },
+  });
   const tunnels = new TunnelAddresses({
     ...{ store, node, facts, allocator, writer, log: logOf('node') },
     onNodeChange: changed => nodes.onEntries(keys => keys.has(writer.key) && changed()),
   });
   return {
+    routes: () => others.count,
     start() {
       registration.start();
       if (config.dataplane === 'native') for (const part of [others, tunnels]) part.start();

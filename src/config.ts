@@ -13,8 +13,10 @@ import {
   hostAddress,
   integer,
   list,
+  listenAddress,
   optional,
   parseDockerHost,
+  parseDriverName,
   parseInterfacePrefix,
   parseNodeName,
   path,
@@ -97,6 +99,11 @@ const SETTINGS = {
     true,
     'labels `org.projectcalico.label.<k>` of a container become labels `<k>` of its endpoints',
   ),
+  hostAction: choice(
+    ['CALICO_LIBNETWORK_DEFAULT_HOST_ACTION'],
+    ['allow', 'policy', 'deny'],
+    'what the host itself sends to its containers: `allow`: passes; `policy`: is judged like what others send; `deny`: is dropped',
+  ),
   syncNetworks: boolean(
     ['CALICO_LIBNETWORK_SYNC_NETWORKS'],
     true,
@@ -148,8 +155,19 @@ const SETTINGS = {
     ['local', 'global'],
     "scope that Docker is told; `global` is for engines with a cluster store (20.10's `--cluster-store`)",
   ),
+  driver: {
+    names: ['CALICO_LIBNETWORK_DRIVER'],
+    help: 'what Docker calls the driver: `calico`, or, of a managed plugin, its name and tag (`npm run plugin` sets it)',
+    shown: '`calico`',
+    parse: parseDriverName,
+    fallback: () => 'calico',
+  } satisfies Setting<string>,
   socketDir: path(['CALICO_LIBNETWORK_SOCKET_DIR'], '/run/docker/plugins', 'where the plugin sockets are'),
   autoPools: boolean(['CALICO_LIBNETWORK_AUTO_POOLS'], true, 'a `--subnet` in no IPPool makes one'),
+  metricsAddress: listenAddress(
+    ['CALICO_LIBNETWORK_METRICS_ADDRESS'],
+    'where `/metrics` (Prometheus), `/live` and `/ready` are served: a port of 127.0.0.1, or `ADDRESS:PORT`. Unset: nowhere',
+  ),
   stateDir: path(
     ['CALICO_LIBNETWORK_STATE_DIR'],
     '/var/lib/calico-libnetwork',
@@ -157,7 +175,7 @@ const SETTINGS = {
   ),
   embeddedListen: optional(
     ['CALICO_LIBNETWORK_ETCD_LISTEN'],
-    'URL on which the embedded etcd also serves other hosts, `https://10.0.0.1:2379`; beyond loopback only with TLS (`ETCD_*_FILE`)',
+    'URL on which the embedded etcd also serves other hosts, `https://10.0.0.1:2379`; beyond loopback only with TLS and certificates of clients (`ETCD_*_FILE`)',
   ),
   embeddedPort: integer(
     ['CALICO_LIBNETWORK_ETCD_PORT'],
@@ -211,6 +229,14 @@ export function printConfig(config: Config): string {
     .join('\n');
 }
 
+/** The name that we document of every setting, and what it does. */
+export function settingNames(): { name: string; help: string }[] {
+  return Object.values<Setting<unknown>>(SETTINGS).map(({ names, help }) => ({
+    name: names[0] ?? '',
+    help: help.replaceAll('`', ''),
+  }));
+}
+
 /** The settings for a terminal. */
 export function settingsHelp(): string {
   return Object.values<Setting<unknown>>(SETTINGS)
@@ -245,8 +271,13 @@ function shownValue(value: unknown): string {
   // People do write user:password@ into URLs.
   if (Array.isArray(value)) return value.join(',').replaceAll(/\/\/[^/,]*@/g, '//[secret]@');
   if (typeof value !== 'object' || value === null) return String(value);
+  if ('port' in value && 'host' in value) return shownAddress(String(value.host), String(value.port));
   if ('address' in value && !('by' in value)) return String(value.address);
   return 'by' in value ? shownMethod(value as DetectionMethod) : formatCidr(value as Cidr);
+}
+
+function shownAddress(host: string, port: string): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function shownMethod(method: DetectionMethod): string {

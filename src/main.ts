@@ -8,17 +8,25 @@ import { ConfigError, loadConfig, printConfig, settingsHelp } from './config.js'
 import type { Config } from './config.js';
 import { reason } from './errors.js';
 import { createLogger } from './log.js';
+import { serviceManager } from './service-manager.js';
 
 const HELP = `calico-libnetwork: Calico networking for Docker
 
-  calico-libnetwork serve                  run the daemon in the foreground
-  calico-libnetwork serve --print-config   print every setting (secrets hidden) and exit
+The daemon
+  calico-libnetwork serve [--print-config]
+      run it in the foreground; or print every setting (secrets hidden) and exit
+
 ${commandsHelp()}
+
   calico-libnetwork --version
   calico-libnetwork --help
+      all settings, too; behind a command: how it is used, with an example
 
 Settings come from the environment:
 `;
+
+// Node warns, on every start, of TLS to an address instead of a name, which grpc-js asks for and which works.
+process.noDeprecation = true;
 
 /** Exit status: 0 done, 1 cannot run, 2 wrong usage; commands say more in their usage. */
 async function main(args: readonly string[]): Promise<number> {
@@ -26,9 +34,11 @@ async function main(args: readonly string[]): Promise<number> {
   if (command === '--version') return print(version());
   if (command === '--help' || command === 'help') return print(`${HELP}\n${settingsHelp()}`);
   const found = findCommand(args);
-  if (found) return runCommand(found.command, found.args, process.env, terminalOutput());
+  if (found) return runCommand(found.command, found.args, process.env, terminalOutput(process.env));
   if (command !== 'serve' || rest.some(option => option !== '--print-config')) {
-    process.stderr.write(`${HELP.split('\n\nSettings')[0]}\n`);
+    const unknown =
+      command === undefined || command === 'serve' ? '' : `there is no command "${args.join(' ')}"\n\n`;
+    process.stderr.write(`${unknown}${HELP.split('\n\nSettings')[0]}\n`);
     return 2;
   }
   let config: Config;
@@ -53,8 +63,12 @@ async function serve(config: Config): Promise<number> {
   try {
     // Loaded only now: --help and --print-config need none of it.
     const { startDaemon } = await import('./daemon.js');
-    const daemon = await startDaemon(config, version(), log.child({ version: version() }));
+    const manager = serviceManager(process.env, log);
+    const daemon = await startDaemon(config, version(), log.child({ version: version() }), process.env);
+    // Not when etcd answers: dockerd is started after this, and must not wait for an etcd that may be in a container.
+    await manager.ready(`node ${config.nodeName}`);
     await stopped;
+    await manager.stopping();
     await daemon.stop();
     return 0;
   } catch (error) {

@@ -3,9 +3,11 @@ import { makeDefaultPools, untilMade } from './agent/default-pools.js';
 import { hostState } from './agent/host-state.js';
 import { keepApplied } from './agent/keep-applied.js';
 import { Observer } from './agent/observe.js';
+import { PolicyKeeper } from './agent/policy.js';
 import type { Presence } from './agent/presence.js';
 import { Reconciler } from './agent/reconciler.js';
 import { carryOut } from './agent/repairs.js';
+import { makeStandardTiers } from './agent/standard-tiers.js';
 import { SharedNetworks } from './agent/shared-networks.js';
 import { NetworkSync } from './agent/sync-networks.js';
 import { createCluster, pathMtu } from './cluster.js';
@@ -26,6 +28,8 @@ import { formatHandle } from './model/block.js';
 import { IpamFacts } from './ipam/facts.js';
 import { PoolLifecycle } from './ipam/pool-lifecycle.js';
 import { KeyedLock } from './keyed-lock.js';
+import { measuredApply, NO_METRICS } from './metrics/metrics.js';
+import type { HostFigures, Metrics } from './metrics/metrics.js';
 import { NetworkCreations } from './plugin/creations.js';
 import { removeEndpoint } from './plugin/endpoint-removal.js';
 import { Endpoints } from './plugin/endpoints.js';
@@ -48,6 +52,10 @@ export interface Services {
   start(): void;
   /** Ends what `start` began. Store and dataplane stay open. */
   stop(): void;
+  /** For whoever measures. */
+  readonly figures: HostFigures;
+  /** What keeps it from its work, in words; empty where nothing does. */
+  waitingFor(): readonly string[];
 }
 
 /**
@@ -60,12 +68,14 @@ export function createServices(
   dataplane: Dataplane,
   log: Logger,
   name: Pick<Presence, 'ours' | 'check'> = { ours: Promise.resolve(), check: () => undefined },
+  metrics: Metrics = NO_METRICS,
 ): Services {
   const logOf = (module: string) => log.child({ module });
   const node = config.nodeName;
   const facts = new IpamFacts(store, node, logOf('facts'));
   const pools = new PoolLifecycle(store, facts, config, () => dataplane.foreignRoutes(), logOf('pools'));
   const isGlobal = config.scope === 'global';
+  const isNative = config.dataplane === 'native';
   const networks = new Networks(store, facts, pools, isGlobal, logOf('networks'));
   const newHandle = (text: string): string => {
     const address = parseAddress(text);
@@ -85,19 +95,26 @@ export function createServices(
   let applied = '';
   const host = keepApplied(
     'routes, NAT and ports',
-    async () => {
+    measuredApply(metrics, 'host', async () => {
       const state = stateNow();
       const text = JSON.stringify(state);
       // Most changes of the datastore change nothing here: an endpoint comes and goes without a port.
       if (text === applied) return;
       await dataplane.apply(state);
       applied = text;
-    },
+    }),
     logOf('host'),
   );
   const reservations = new PortReservations();
   const ports = new PortPublisher(endpoints, reservations, host.applyNow, logOf('ports'));
-  const joiner = new Joiner({
+  const engine = new DockerEngine(config.dockerHost);
+  const labels = config.labelEndpoints
+    ? new ContainerLabels(engine, endpoints, logOf('labels'), {
+        isAwaited: () => policy?.gate.isAwaited() === true,
+        known: id => policy?.gate.known(id),
+      })
+    : undefined;
+  const joiner: Joiner = new Joiner({
     endpoints,
     dataplane,
     facts,
@@ -105,9 +122,19 @@ export function createServices(
     mtu: config.vethMtu,
     pathMtu: (address, hostMtu) => pathMtu(facts, dataplane.peers, address, hostMtu),
     applyHostState: host.applyNow,
+    enforcePolicy: async (id, sandbox) => policy?.enforce(id, () => labels?.joined(id, sandbox)),
     log: logOf('endpoints'),
   });
-  const engine = new DockerEngine(config.dockerHost);
+  // Felix follows the same resources by itself.
+  const policy: PolicyKeeper | undefined = isNative
+    ? new PolicyKeeper({
+        ...{ store, node, endpoints, dataplane, metrics, hostAction: config.hostAction },
+        nameIsOurs: name.ours,
+        labelsCopied: labels?.copied,
+        sandboxOf: id => joiner.sandboxOf(id),
+        log: logOf('policy'),
+      })
+    : undefined;
   const names = new NetworkNames((id, name) => {
     void networks.name(id, name);
     endpoints.setMissingProfiles(profileOf);
@@ -116,7 +143,6 @@ export function createServices(
     const record = networks.known(networkId);
     return record?.options.profile ?? names.get(networkId) ?? record?.name;
   };
-  const labels = config.labelEndpoints ? new ContainerLabels(engine, endpoints, logOf('labels')) : undefined;
   const requests = new PoolRequests();
   const saidGone = new SaidGone();
   const creations = new NetworkCreations();
@@ -127,7 +153,7 @@ export function createServices(
     { isGlobal, isRouted: address => dataplane.routedTo(address) !== undefined },
     logOf('ipam'),
   );
-  const cluster = createCluster({ config, store, facts, allocator, dataplane, log });
+  const cluster = createCluster({ config, store, facts, allocator, dataplane, metrics, log });
   const removal = { endpoints, dataplane, joiner, ports, perEndpoint: new KeyedLock() };
   const isUsed = async (hostInterface: string): Promise<boolean> =>
     (await dataplane.hostInterfaces()).some(({ name, isInUse }) => isInUse && name === hostInterface);
@@ -195,6 +221,7 @@ export function createServices(
     interval: config.reconcileInterval,
     grace: config.gcGrace,
     now: () => performance.now(),
+    metrics,
     log: logOf('reconciler'),
   });
 
@@ -204,6 +231,7 @@ export function createServices(
     ? new NetworkSync({
         ...{
           node,
+          driver: config.driver,
           name,
           engine,
           networks,
@@ -225,7 +253,8 @@ export function createServices(
     await ports.restore(endpoints.own());
     host.changed();
     endpoints.setMissingProfiles(profileOf);
-    await untilMade(ensureDefaultPools, log);
+    await untilMade(() => makeStandardTiers(store), 'the standard tiers', log);
+    await untilMade(ensureDefaultPools, 'the default pools', log);
     // Docker may have been asked before there were endpoints to put its labels on.
     await labels?.copyAll().catch(() => undefined);
     reconciler.happened();
@@ -244,6 +273,7 @@ export function createServices(
   };
   const dockerLost = (): void => {
     reconciler.dockerLost();
+    labels?.dockerLost();
     sync?.dockerLost();
   };
   const dockerSaid = (event: DockerEvent): void => {
@@ -255,11 +285,36 @@ export function createServices(
     if (action !== 'connect' && action !== 'create') reconciler.happened();
   };
   // What was put back by it may be gone in Docker, and the other way round.
+  let isNameOurs = false;
+  void name.ours.then(() => (isNameOurs = true));
+  const waitingFor = (): string[] => {
+    const sources = { 'pools and blocks': facts, networks, endpoints };
+    const stale = Object.entries(sources).filter(([, { isCurrent }]) => !isCurrent);
+    const missing = stale.map(([what]) => `the datastore is out of sight: ${what} may be old`);
+    try {
+      name.check();
+      if (!isNameOurs) missing.push('whose name this host has is not known yet');
+    } catch (error) {
+      missing.push(reason(error));
+    }
+    return missing;
+  };
   const unfollowRewinds = store.onRewind(() => reconciler.happened());
   let unfollow = (): void => undefined;
 
   return {
     methods: { network, ipam },
+    figures: {
+      routes: () => ({
+        container: isNative ? endpoints.own().flatMap(({ addresses }) => addresses).length : 0,
+        block: isNative ? facts.confirmedBlocks().length : 0,
+        host: cluster.routes(),
+      }),
+      endpoints: () => endpoints.own().length,
+      networks: () => networks.own().length,
+      pools: () => facts.allPools(),
+    },
+    waitingFor,
     start() {
       unfollow = followDocker(
         engine,
@@ -275,6 +330,7 @@ export function createServices(
       unfollow();
       unfollowRewinds();
       host.stop();
+      policy?.close();
       reconciler.stop();
       sync?.close();
       cluster.close();

@@ -172,6 +172,27 @@ export function readNodeName(): string | undefined {
   }
 }
 
+/** An address to listen on. A port alone is one of 127.0.0.1: beyond loopback only where the address is written out. */
+export function listenAddress(
+  names: string[],
+  help: string,
+): Setting<{ readonly host: string; readonly port: number } | undefined> {
+  return { names, help, shown: 'unset', parse: parseListenAddress, fallback: () => undefined };
+}
+
+function parseListenAddress(text: string): { host: string; port: number } {
+  const [, bracketed, plain, digits] = /^(?:\[([^\]]*)\]:|([^:]*):)?(\d{1,5})$/.exec(text) ?? [];
+  const host = bracketed ?? plain ?? '127.0.0.1';
+  const port = Number(digits);
+  const family = parseAddress(host)?.family;
+  const isHost = bracketed === undefined ? family === 4 : family === 6;
+  if (!isHost || digits === undefined || port < 1 || port > 65_535)
+    throw new Error(
+      'must be a port (of 127.0.0.1), or ADDRESS:PORT like 10.0.0.1:9099, 0.0.0.0:9099 or [::1]:9099',
+    );
+  return { host, port };
+}
+
 /** What interface names may begin with. Throws with what is wrong. */
 export function parseInterfacePrefix(text: string): string {
   if (!/^[a-zA-Z0-9_.-]{1,12}$/.test(text))
@@ -184,6 +205,12 @@ export function parseDockerHost(text: string): string {
   const isTcp = /^(tcp|http):\/\/[^/@]+:\d+\/?$/.test(text) && URL.canParse(text.replace(/^tcp:/, 'http:'));
   if (!isTcp && !/^unix:\/\/\/.+$/.test(text)) throw new Error('must be unix:///path or tcp://host:port');
   return text;
+}
+
+/** A name of a driver as Docker has them: that of a plugin, with a tag where it is a managed one. */
+export function parseDriverName(text: string): string {
+  if (/^[a-z0-9][a-zA-Z0-9._/:-]*$/.test(text)) return text;
+  throw new Error('must be the name of a driver, such as calico or calico:latest');
 }
 
 /** Where this host's address of a family comes from: an address in text, with or without prefix length, or a way. */

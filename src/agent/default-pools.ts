@@ -27,15 +27,14 @@ export async function makeDefaultPools(
 }
 
 /** Tries until it is done, or cannot be. */
-export async function untilMade(work: () => Promise<void>, log: Logger): Promise<void> {
+export async function untilMade(work: () => Promise<void>, what: string, log: Logger): Promise<void> {
   for (;;) {
     try {
       return await withDeadline(30_000, work);
     } catch (error) {
       // Nothing that time would change; a network without --subnet will say so again.
-      if (error instanceof RequestError)
-        return log.error({ reason: error.message }, 'cannot make the default pools');
-      log.error({ reason: reason(error) }, 'cannot make the default pools; trying again');
+      if (error instanceof RequestError) return log.error({ reason: error.message }, `cannot make ${what}`);
+      log.error({ reason: reason(error) }, `cannot make ${what}; trying again`);
       await new Promise(resolve => setTimeout(resolve, RETRY).unref());
     }
   }

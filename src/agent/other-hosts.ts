@@ -4,12 +4,15 @@ import { Mirror } from '../datastore/mirror.js';
 import type { Store } from '../datastore/store.js';
 import type { Family } from '../ipam/cidr.js';
 import type { Peers } from '../host/peers.js';
+import { measuredApply, NO_METRICS } from '../metrics/metrics.js';
+import type { Metrics } from '../metrics/metrics.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { parseNode } from '../model/node.js';
 import type { CalicoNode } from '../model/node.js';
 import { RouteTable } from '../routing/route-table.js';
 import { digestBlock, parseRoutedBlock } from '../routing/routed-block.js';
 import type { RoutedBlock } from '../routing/routed-block.js';
+import { growHeapFreely } from '../heap.js';
 import { tunnelEnds } from '../routing/tunnel-ends.js';
 import { keepApplied } from './keep-applied.js';
 
@@ -25,6 +28,8 @@ export interface OtherHostsParts {
   readonly pools: Mirror<IpPool>;
   readonly nodes: Mirror<CalicoNode>;
   readonly peers: Pick<Peers, 'routeAll' | 'route' | 'tunnel'>;
+  /** None where not given. */
+  readonly metrics?: Metrics;
   readonly log: Logger;
 }
 
@@ -46,6 +51,7 @@ export class OtherHosts {
   private readonly table: RouteTable;
   private readonly kept;
   private readonly endings: (() => void)[] = [];
+  private settled: () => void = () => undefined;
   private isWhole = false;
   private areTunnelsStale = true;
   private report: NodeJS.Timeout | undefined;
@@ -57,11 +63,20 @@ export class OtherHosts {
     private readonly parts: OtherHostsParts,
   ) {
     this.table = new RouteTable(parts.node);
-    this.kept = keepApplied('routes to other hosts', () => this.apply(), parts.log);
+    const apply = measuredApply(parts.metrics ?? NO_METRICS, 'peers', () => this.apply());
+    this.kept = keepApplied('routes to other hosts', apply, parts.log);
+  }
+
+  /** How many routes there should be. */
+  get count(): number {
+    return this.table.routes.size;
   }
 
   /** Begins once everything was read; returns at once. */
   start(): void {
+    // A hundred thousand blocks make a hundred megabytes; while they come there is nothing to collect.
+    this.settled = growHeapFreely();
+    this.endings.push(() => this.settled());
     this.blocks = new Mirror(this.store, BLOCKS_PREFIX, parseRoutedBlock, this.parts.log, digestBlock);
     this.begin(this.blocks).catch(() => undefined);
   }
@@ -129,6 +144,8 @@ export class OtherHosts {
     else if (changes.size > 0) await peers.route(changes);
     for (const { family, ends } of tunnels)
       if (ends === 'none') await peers.tunnel(family, undefined, []).catch(failed);
+    this.settled();
+    this.settled = () => undefined;
     if (failures.length > 0) throw failures[0];
     this.isWhole = true;
     this.report ??= setTimeout(() => this.reportUnreachable(), REPORT_AFTER).unref();

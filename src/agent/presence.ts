@@ -104,7 +104,8 @@ export class Presence {
         PATIENCE,
         () =>
           new DatastoreError(
-            'the datastore is unreachable: check that etcd runs and that ETCD_ENDPOINTS names it',
+            this.#mirror.trouble ??
+              'the datastore is unreachable: check that etcd runs and that ETCD_ENDPOINTS names it',
           ),
       );
       this.check();

@@ -3,6 +3,8 @@ import { withDeadline } from '../deadline.js';
 import { reason } from '../errors.js';
 import { deviations } from './deviations.js';
 import type { Deviation, Observed, Repair } from './deviations.js';
+import { measured, NO_METRICS } from '../metrics/metrics.js';
+import type { Metrics } from '../metrics/metrics.js';
 import { Since } from './since.js';
 
 /** Milliseconds for which something has to be lost before it is put back: what is just being made looks like that. */
@@ -28,6 +30,8 @@ export interface ReconcilerParts {
   /** Milliseconds for which Docker has to lack something before it is freed. */
   readonly grace: number;
   readonly log: Logger;
+  /** None where not given. */
+  readonly metrics?: Metrics;
   /** Milliseconds of a clock that never goes back. */
   now(): number;
 }
@@ -50,8 +54,11 @@ export class Reconciler {
   private isConnected = false;
   private isStopped = false;
   private complaint = '';
+  private readonly metrics: Metrics;
 
-  constructor(private readonly parts: ReconcilerParts) {}
+  constructor(private readonly parts: ReconcilerParts) {
+    this.metrics = parts.metrics ?? NO_METRICS;
+  }
 
   /** dockerd has finished starting, and answers. What was seen before is no view of this dockerd. */
   dockerConnected(): void {
@@ -96,7 +103,10 @@ export class Reconciler {
     this.isDue = false;
     this.lastLook = this.parts.now();
     try {
-      const observed = await withDeadline(PATIENCE, () => this.parts.observe());
+      const observed = await measured(
+        () => withDeadline(PATIENCE, () => this.parts.observe()),
+        (isOk, seconds) => this.metrics.compared(isOk, seconds),
+      );
       const now = this.parts.now();
       const found = deviations(observed);
       const ages = this.since.look(
@@ -136,9 +146,12 @@ export class Reconciler {
     }
     try {
       const isChanged = await withDeadline(PATIENCE, () => this.parts.carryOut(repair, observed));
-      if (isChanged) log.warn({ why }, `repaired: ${repair.kind}`);
+      if (!isChanged) return;
+      log.warn({ why }, `repaired: ${repair.kind}`);
+      this.metrics.repaired(repair.kind, true);
     } catch (error) {
       if (isNews) log.error({ why, reason: reason(error) }, `cannot repair: ${repair.kind}`);
+      this.metrics.repaired(repair.kind, false);
     }
   }
 }

@@ -13,6 +13,8 @@ export interface SyncActionParts {
   readonly shared: Pick<SharedNetworks, 'share' | 'bury' | 'forget'>;
   readonly memory: SyncMemory;
   readonly log: Logger;
+  /** What Docker here calls our driver. */
+  readonly driver: string;
   /** Milliseconds of a clock that never goes back. */
   now(): number;
   /** Tells a person, once for each key. */
@@ -65,14 +67,14 @@ export async function carryOutSync(
 }
 
 async function create(
-  { engine, memory, log, now }: SyncActionParts,
+  { engine, memory, log, now, driver }: SyncActionParts,
   { name, uid, createdBy, definition }: SharedEntry,
   view: SyncView,
 ): Promise<void> {
   memory.asking(name, uid);
   let id: string;
   try {
-    id = await engine.createNetwork(createRequest(name, definition, driverNames(view.here)));
+    id = await engine.createNetwork(createRequest(name, definition, driverNames(view.here, driver)));
   } catch (error) {
     // Else it may yet come to be.
     if (error instanceof DockerRefusal) memory.refused(name);
@@ -90,8 +92,9 @@ function cannotMake({ name, createdBy }: SharedNetwork): string {
   return `network ${name} of the cluster, made on ${createdBy}, cannot be made here: this Docker makes something else of the same request, because it is older or has options of its own for networks (default-network-opts)`;
 }
 
-/** A managed plugin's drivers have names of their own; a network that has them tells. */
-function driverNames(here: readonly HereNetwork[]): DriverNames {
-  const example = here.find(({ isOurs, driver }) => isOurs && driver.includes(':'));
-  return example ? { driver: example.driver, ipamDriver: example.ipamDriver } : { driver: 'calico' };
+/** A managed plugin is both drivers under one name, with a tag. A network that has such names tells, too. */
+function driverNames(here: readonly HereNetwork[], driver: string): DriverNames {
+  if (driver !== 'calico') return { driver, ipamDriver: driver };
+  const example = here.find(network => network.isOurs && network.driver.includes(':'));
+  return example ? { driver: example.driver, ipamDriver: example.ipamDriver } : { driver };
 }

@@ -23,6 +23,8 @@ const EARLY = 5;
 
 export interface NetworkSyncParts {
   readonly node: string;
+  /** What Docker here calls our driver. */
+  readonly driver: string;
   /** Nothing is done before the name is this host's, nor while another live host has it. */
   readonly name: Pick<Presence, 'ours' | 'check'>;
   readonly engine: DockerEngine;

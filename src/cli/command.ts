@@ -3,6 +3,10 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Where a command writes. */
 export interface Output {
+  /** Columns of the terminal that standard output is; undefined where it is none. */
+  readonly width?: number | undefined;
+  /** Standard output takes colours. */
+  readonly hasColors?: boolean;
   /** A line of the result, on standard output. */
   line(text: string): void;
   /** A line for the person who waits, on standard error. */
@@ -20,6 +24,8 @@ export type Run = (args: readonly string[], env: Environment, out: Output) => Pr
 export interface Command {
   /** The words it begins with: `ipam check`. */
   readonly name: string;
+  /** The heading it is under in `--help`. */
+  readonly group?: string;
   /** What may follow the name. */
   readonly usage: string;
   readonly help: string;
@@ -29,3 +35,6 @@ export interface Command {
 
 /** The command was not called as its usage says. */
 export class UsageError extends Error {}
+
+/** A file that was given cannot be used as it is; nothing was done. */
+export class InvalidInputError extends Error {}

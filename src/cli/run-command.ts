@@ -1,8 +1,11 @@
 import { ConfigError } from '../config.js';
 import { DatastoreError, reason } from '../errors.js';
-import { UsageError } from './command.js';
+import { InvalidInputError, UsageError } from './command.js';
 import type { Command, Environment, Output } from './command.js';
 import { COMMANDS } from './commands.js';
+
+/** The heading of commands that tell none. */
+const OTHER = 'More';
 
 /** Exit statuses that every command shares; 0 and 1 are its own to define. */
 export const STATUS = { failed: 1, wrongUsage: 2, unreachable: 3 } as const;
@@ -37,15 +40,23 @@ export async function runCommand(
     out.error(`calico-libnetwork: ${reason(error)}`);
     if (error instanceof UsageError) out.error(usageOf(command));
     if (error instanceof UsageError || error instanceof ConfigError) return STATUS.wrongUsage;
+    if (error instanceof InvalidInputError) return STATUS.wrongUsage;
     return error instanceof DatastoreError ? STATUS.unreachable : STATUS.failed;
   }
 }
 
-/** One line of `--help` for each command. */
+/** What `--help` says of the commands: by group, usage and then what it does. */
 export function commandsHelp(): string {
-  return COMMANDS.map(
-    ({ name, usage, help }) => `  ${`calico-libnetwork ${name} ${usage}`.trim().padEnd(40)} ${help}`,
-  ).join('\n');
+  const groups = [...new Set(COMMANDS.map(({ group = OTHER }) => group))];
+  return groups
+    .map(heading => {
+      const commands = COMMANDS.filter(({ group = OTHER }) => group === heading);
+      const lines = commands.map(
+        ({ name, usage, help }) => `  calico-libnetwork ${name} ${usage}`.trimEnd() + `\n      ${help}`,
+      );
+      return [heading, ...lines].join('\n');
+    })
+    .join('\n\n');
 }
 
 function usageOf({ name, usage, help, example }: Command): string {

@@ -1,4 +1,4 @@
-import type { Output } from './command.js';
+import type { Environment, Output } from './command.js';
 
 /** Resolves when all that was written has left the process: a pipe takes only so much at once. */
 export async function flushed(): Promise<void> {
@@ -6,8 +6,8 @@ export async function flushed(): Promise<void> {
     await new Promise<void>(done => stream.write('', () => done()));
 }
 
-/** A command's output on this process's own streams. */
-export function terminalOutput(): Output {
+/** A command's output on this process's own streams. With `NO_COLOR` in the environment there are no colours anywhere. */
+export function terminalOutput(env: Environment): Output {
   // A reader that has seen enough (`| head`) is no fault.
   process.stdout.on('error', () => undefined);
   let shown = false;
@@ -15,7 +15,10 @@ export function terminalOutput(): Output {
     if (shown) process.stderr.write('\r\x1b[K');
     shown = false;
   };
+  const { isTTY, columns } = process.stdout;
   return {
+    width: isTTY ? columns : undefined,
+    hasColors: isTTY && !env.NO_COLOR && env.TERM !== 'dumb',
     line(text) {
       wipe();
       process.stdout.write(`${text}\n`);

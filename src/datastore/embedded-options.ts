@@ -15,12 +15,10 @@ export interface EmbeddedOptions {
   readonly listen?: string | undefined;
   /** Client URL to announce; default `listen`, else the one on loopback. */
   readonly advertise?: string | undefined;
-  /** TLS of `listen`. With `caFile`, clients must show a certificate that it signed. */
+  /** TLS of `listen`. Clients must show a certificate that `caFile` signed; beyond loopback it is demanded. */
   readonly certFile?: string | undefined;
   readonly keyFile?: string | undefined;
   readonly caFile?: string | undefined;
-  /** The operator has enabled etcd's users, so that `listen` is safe without client certificates. */
-  readonly hasUsers?: boolean | undefined;
 }
 
 export interface Ports {
@@ -50,9 +48,10 @@ export function checkEmbeddedOptions(options: EmbeddedOptions): void {
   if (LOOPBACK.test(url.hostname)) return;
   if (!hasTls)
     throw new RequestError(`etcd must not listen on ${listen} without TLS: use https:// and a certificate`);
-  if (caFile === undefined && options.hasUsers !== true)
+  // etcd's users are no substitute: nobody here can tell whether they are enabled.
+  if (caFile === undefined)
     throw new RequestError(
-      `etcd must not let everybody in on ${listen}: give a CA file, so that clients must show a certificate, or enable etcd's users`,
+      `etcd must not let everybody in on ${listen}: give a CA file, so that clients must show a certificate`,
     );
 }
 

@@ -11,6 +11,7 @@ import type { ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from 'etcd3';
 import { noop } from 'cockatiel';
 import { readTlsFiles } from './etcd-options.js';
 import type { CheckedOptions } from './etcd-options.js';
+import { wasBroken } from './etcd-way.js';
 
 /** Time for a login, which costs the server a password hash. */
 const LOGIN_MILLISECONDS = 2_000;
@@ -30,6 +31,9 @@ const CHANNEL = {
   // All retries are ours: only we know when a transaction became doubtful.
   'grpc.enable_retries': 0,
 };
+
+/** How many connections were made. */
+let made = 0;
 
 /** The calls we make, by their gRPC name. */
 export interface Calls {
@@ -90,9 +94,13 @@ export class EtcdConnection {
   readonly endpoint: string;
   /** It has answered once, and so told where etcd is now. */
   isGreeted = false;
+  /** A user's name and password went along. */
+  readonly hasLogin: boolean;
   readonly #client: Client;
   #opening: Promise<Services> | undefined;
   #services: Services | undefined;
+  readonly #onBroken = new Set<() => void>();
+  #suspected: Promise<void> | undefined;
 
   /**
    * Reads the TLS files; connects and logs in with the first call.
@@ -103,10 +111,13 @@ export class EtcdConnection {
     this.endpoint = endpoint;
     const credentials = readTlsFiles(options);
     const { username, password } = options;
+    this.hasLogin = login && username !== undefined && password !== undefined;
     const callOptions = (): { deadline: number } => ({ deadline: Date.now() + LOGIN_MILLISECONDS });
     this.#client = new Client({
       hosts: endpoint,
-      grpcOptions: CHANNEL,
+      // The services of one connection share its TCP connection as their options are the same. Those of the next must not:
+      // grpc-js would hand them the one that was dropped because it is dead.
+      grpcOptions: { ...CHANNEL, 'calico.connection': (made += 1) },
       faultHandling: { global: noop, host: () => noop },
       ...(credentials && { credentials }),
       ...(login && username !== undefined && password !== undefined
@@ -135,6 +146,21 @@ export class EtcdConnection {
   async watch(): Promise<WatchStream> {
     const services = this.#services ?? (await this.#open());
     return services.watch.watch(services.metadata);
+  }
+
+  /** It has not answered for a while: if that is the network's fault, all who follow `onBroken` hear when it is over. */
+  suspect(): void {
+    this.#suspected ??= wasBroken(this.endpoint).then(isBroken => {
+      this.#suspected = undefined;
+      if (isBroken) for (const listener of [...this.#onBroken]) listener();
+    });
+  }
+
+  /** Calls back when the way to etcd was broken and is whole again: a new connection will serve better. Returns the end
+   *  of it. */
+  onBroken(listener: () => void): () => void {
+    this.#onBroken.add(listener);
+    return () => this.#onBroken.delete(listener);
   }
 
   async #open(): Promise<Services> {

@@ -7,6 +7,8 @@ import { reason } from '../errors.js';
  * - `lost`: it may have had its effect, the answer did not arrive
  * - `token`: refused because our token is old; no effect
  * - `anonymous`: refused because etcd wants a user and we sent none; no effect
+ * - `forbidden`: refused for lack of a right; no effect. Where we did not log in, etcd may have taken the name of our
+ *   client certificate for that of a user
  * - `auth-off`: etcd has no users, a login is neither possible nor needed
  * - `too-large`: the answer is more than we accept
  * - `compacted`: the revision asked for is gone, or has not come (again) in an etcd that went back
@@ -14,7 +16,16 @@ import { reason } from '../errors.js';
  * - `refused`: etcd understood and said no; asking again is useless
  */
 export type FailureKind =
-  'unsent' | 'lost' | 'token' | 'anonymous' | 'auth-off' | 'too-large' | 'compacted' | 'no-lease' | 'refused';
+  | 'unsent'
+  | 'lost'
+  | 'token'
+  | 'anonymous'
+  | 'forbidden'
+  | 'auth-off'
+  | 'too-large'
+  | 'compacted'
+  | 'no-lease'
+  | 'refused';
 
 export interface Failure {
   readonly kind: FailureKind;
@@ -25,15 +36,21 @@ export interface Failure {
 /** gRPC's message is `<code> <NAME>: <details>`; etcd3 keeps it even where its own errors drop the code. */
 const GRPC_MESSAGE = /(\d+) [A-Z_]+: ([^]*)/;
 
+const USER = 'ETCD_USERNAME and ETCD_PASSWORD';
+
 /** Refusals by name: [what etcd says, what it means, what we say where that is clearer]. */
 const KNOWN: readonly (readonly [RegExp, FailureKind, string?])[] = [
   [/no leader/, 'unsent', 'this member has lost its cluster (no leader)'],
   [/too many requests/, 'unsent'],
   [/invalid auth token|revision of auth store is old/, 'token', 'the login has expired'],
-  [/user name is empty/, 'anonymous', 'etcd wants a user name and a password'],
+  [/user name is empty/, 'anonymous', `etcd wants a user name and a password: set ${USER}`],
   [/authentication is not enabled/, 'auth-off'],
-  [/authentication failed/, 'refused', 'etcd does not accept the user name and password'],
-  [/permission denied/, 'refused', 'the etcd user may not do this (permission denied)'],
+  [/authentication failed/, 'refused', `etcd does not accept the user name and password: check ${USER}`],
+  [
+    /permission denied/,
+    'forbidden',
+    `the etcd user may not do this (permission denied): check ${USER}, and that its role has readwrite on the prefix /calico/`,
+  ],
   [/database space exceeded/, 'refused', 'etcd is full: compact and defragment it, then disarm its alarm'],
   [/required revision has been compacted|required revision is a future revision/, 'compacted'],
   [/larger than max/, 'too-large'],
@@ -83,9 +100,28 @@ const TROUBLE: readonly (readonly [RegExp, string])[] = [
   [/certificate|altnames|alert|handshake/i, 'TLS'],
 ];
 
+/** What is wrong with which certificate, and the setting to look at. Alerts are what etcd says of ours. */
+const TLS_TROUBLE: readonly (readonly [RegExp, string])[] = [
+  [
+    // Go, and so etcd, says "bad certificate" of one that is missing, too.
+    /alert (certificate required|bad certificate|unknown ca)|alert number (116|42|48)/,
+    'etcd wants a client certificate that it accepts: check ETCD_CERT_FILE and ETCD_KEY_FILE',
+  ],
+  [/alert certificate expired|alert number 45/, 'our client certificate has expired: renew ETCD_CERT_FILE'],
+  [/certificate has expired/, 'the certificate of etcd has expired: renew it'],
+  [/altnames/i, 'the certificate of etcd is not for this address'],
+  [
+    /unable to (verify|get)|self.signed/i,
+    'the certificate of etcd is not signed by what we trust: check ETCD_CA_CERT_FILE',
+  ],
+];
+
 function connectionTrouble(details: string): string {
   const words = TROUBLE.find(([pattern]) => pattern.test(details))?.[1];
-  const last = /Last error: (.*?)\. Resolution note:/.exec(details)?.[1];
-  if (words === 'TLS') return `TLS: ${last ?? details}`;
-  return words ?? (last === undefined || last === 'null' ? details : last);
+  const last = /Last error: ([^]*?)\. Resolution note:/.exec(details)?.[1];
+  if (words === 'TLS')
+    return `TLS: ${TLS_TROUBLE.find(([pattern]) => pattern.test(details))?.[1] ?? last ?? details}`;
+  // grpc-js has no words for a peer that hangs up before HTTP/2 begins.
+  if (last === 'null') return 'no connection; the URL of an etcd with TLS begins with https';
+  return words ?? last ?? details;
 }

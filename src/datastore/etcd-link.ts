@@ -138,9 +138,15 @@ export class EtcdLink {
       this.history.answered(mark, header);
     } catch (error) {
       // Not allowed to read, it can still be allowed to write.
-      if (failureOf(error).kind !== 'refused') throw error;
+      const { kind } = failureOf(error);
+      if (kind !== 'refused' && !(kind === 'forbidden' && !this.#canLogIn(connection))) throw error;
     }
     connection.isGreeted = true;
+  }
+
+  /** A user is known that this connection was made without, as etcd had no users then. */
+  #canLogIn(connection: EtcdConnection): boolean {
+    return this.#options.username !== undefined && !connection.hasLogin;
   }
 
   #endpoint(): string {
@@ -170,11 +176,12 @@ export class EtcdLink {
       : { kind: 'unsent', reason: error instanceof Error ? error.message : 'unknown' };
     if (failure.kind === 'lost' && isSent) tries.lost = true;
     const endpoint = connection?.endpoint ?? this.#endpoint();
-    if (!trouble.mayTryAgain(failure, this.#options.username !== undefined))
+    if (!trouble.mayTryAgain(failure, !connection || this.#canLogIn(connection)))
       throw new EtcdRefusal(failure, `etcd at ${endpoint} refused: ${failure.reason}`, { cause: error });
     // Users can be enabled and disabled while we run.
     if (failure.kind === 'auth-off') this.#login = false;
-    if (failure.kind === 'token' || failure.kind === 'anonymous') this.#login = true;
+    if (failure.kind === 'token' || failure.kind === 'anonymous' || failure.kind === 'forbidden')
+      this.#login = true;
     this.#log.debug({ endpoint, reason: failure.reason }, 'a call to etcd failed');
     trouble.reasons.set(endpoint, failure.reason);
     if (connection) this.drop(connection);
@@ -193,9 +200,10 @@ class Trouble {
   /** Why a new login (or none) was tried: each reason once, or a stubborn etcd would keep us busy. */
   readonly #logins = new Set<FailureKind>();
 
-  mayTryAgain({ kind }: Failure, hasUser: boolean): boolean {
+  mayTryAgain({ kind }: Failure, canLogIn: boolean): boolean {
     if (kind === 'unsent' || kind === 'lost') return true;
-    const newLogin = kind === 'token' || kind === 'auth-off' || (kind === 'anonymous' && hasUser);
+    const isStranger = kind === 'anonymous' || kind === 'forbidden';
+    const newLogin = kind === 'token' || kind === 'auth-off' || (isStranger && canLogIn);
     if (!newLogin || this.#logins.has(kind)) return false;
     this.#logins.add(kind);
     return true;

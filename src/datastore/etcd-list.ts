@@ -59,18 +59,31 @@ export async function* pagesOf(link: EtcdLink, prefix: string, at = NOW): AsyncG
   // All later pages ask for the first one's revision.
   let revision = etcdRevisionOf(at);
   let era = at === NOW ? undefined : eraOf(at);
+  const ask = () => {
+    const request = { key, range_end, limit, revision };
+    return link.call('range', () => request);
+  };
+  // The next page is on its way while this one is looked at: of a large prefix each takes etcd and us some milliseconds.
+  let ahead: ReturnType<typeof ask> | undefined;
   for (;;) {
     try {
-      const answer = await link.call('range', () => ({ key, range_end, limit, revision }));
+      const answer = await (ahead ?? ask());
+      ahead = undefined;
       const page = answer.response;
       const now = (era ??= answer.era);
       if (answer.era !== now) throw new EraEnded('etcd went back to an earlier state while it was read');
       if (revision === NOW) revision = page.header.revision;
+      const last = page.more ? page.kvs.at(-1) : undefined;
+      if (last) {
+        key = after(last);
+        ahead = ask();
+        // Whoever wants no more pages does not hear how this one fails.
+        ahead.catch(() => undefined);
+      }
       yield { entries: page.kvs.map(kv => entryOf(kv, now)), revision: revisionIn(now, revision) };
-      const last = page.kvs.at(-1);
-      if (!page.more || !last) return;
-      key = after(last);
+      if (!last) return;
     } catch (error) {
+      ahead = undefined;
       const tooLarge = error instanceof EtcdRefusal && error.failure.kind === 'too-large';
       if (!tooLarge || limit === 1) throw error;
       limit = Math.ceil(limit / 2);

@@ -12,6 +12,8 @@ const ASK_MILLISECONDS = 4_000;
  * Together with the interval this bounds the time to notice to 15 s.
  */
 const SILENCE_MILLISECONDS = 11_000;
+/** A question that is not answered by then makes the network suspect; see `etcd-way.ts`. */
+const ANSWER_MILLISECONDS = 1_500;
 
 /**
  * Streams the changes of a prefix after a revision (of the present era) to `watcher`, in the order of revisions.
@@ -38,7 +40,7 @@ export async function streamFrom(
       history.watched(era, response.header);
       report(response, watcher, era, signal);
     };
-    await until(signal, stream, heard, () => stream.write({ create_request: request }));
+    await until(signal, connection, stream, heard, () => stream.write({ create_request: request }));
   } finally {
     stream.on('error', () => undefined); // cancelling is reported as an error, which nobody waits for any more
     stream.cancel();
@@ -47,6 +49,7 @@ export async function streamFrom(
 
 function until(
   signal: AbortSignal,
+  connection: EtcdConnection,
   stream: WatchStream,
   report: (response: IWatchResponse) => void,
   start: () => void,
@@ -55,6 +58,9 @@ function until(
     let heard = Date.now();
     const settle = (error?: Error): void => {
       clearInterval(timer);
+      clearTimeout(first);
+      clearTimeout(patience);
+      unfollow();
       signal.removeEventListener('abort', aborted);
       isOver = true;
       if (error) reject(error);
@@ -62,10 +68,21 @@ function until(
     };
     const aborted = (): void => settle();
     let isOver = false;
-    const timer = setInterval(() => {
-      if (Date.now() - heard >= SILENCE_MILLISECONDS) settle(new Error('etcd has fallen silent'));
-      else stream.write({ progress_request: {} });
-    }, ASK_MILLISECONDS);
+    let timer: NodeJS.Timeout | undefined;
+    let patience: NodeJS.Timeout | undefined;
+    const unfollow = connection.onBroken(() => settle(new Error('the way to etcd was broken')));
+    const ask = (): void => {
+      if (Date.now() - heard >= SILENCE_MILLISECONDS) return settle(new Error('etcd has fallen silent'));
+      const asked = Date.now();
+      stream.write({ progress_request: {} });
+      clearTimeout(patience);
+      patience = setTimeout(() => heard < asked && connection.suspect(), ANSWER_MILLISECONDS);
+    };
+    // The streams of a connection begin together. Asking one after another, they notice the sooner that it is dead.
+    const first = setTimeout(() => {
+      timer = setInterval(ask, ASK_MILLISECONDS);
+      ask();
+    }, Math.random() * ASK_MILLISECONDS);
     signal.addEventListener('abort', aborted);
     stream.on('error', settle);
     stream.on('end', () => settle());

@@ -2,6 +2,7 @@ import { withoutDeadline } from '../deadline.js';
 import { DatastoreError, reason } from '../errors.js';
 import type { Logger } from '../log.js';
 import { failureOf } from './etcd-failure.js';
+import { EtcdRefusal } from './etcd-link.js';
 import type { EtcdLink } from './etcd-link.js';
 import { listPrefix } from './etcd-list.js';
 import { streamFrom } from './etcd-stream.js';
@@ -9,7 +10,8 @@ import { eraOf } from './revision.js';
 import type { Listing, Watch, Watcher } from './store.js';
 
 const FIRST_PAUSE_MILLISECONDS = 50;
-const LONGEST_PAUSE_MILLISECONDS = 5_000;
+/** Short: a host that was cut off shall be up to date within two seconds of etcd's return. */
+const LONGEST_PAUSE_MILLISECONDS = 1_000;
 /** A stream that held this long was no flicker: the next gap starts again with the shortest pause. */
 const STEADY_MILLISECONDS = 5_000;
 
@@ -68,15 +70,20 @@ class PrefixWatch implements Watch {
     const { signal } = this.#end;
     let pause = FIRST_PAUSE_MILLISECONDS;
     let isLost = false;
+    let isRefused = false;
     while (!signal.aborted) {
       let since = Infinity;
       const error = await this.#listAndStream(() => {
         since = Date.now();
         isLost = false;
+        isRefused = false;
       });
       if (signal.aborted) return;
-      if (!isLost) {
+      // That etcd is there and says no is news, and somebody has to act on it.
+      const isNews: boolean = error instanceof EtcdRefusal && !isRefused;
+      if (!isLost || isNews) {
         isLost = true;
+        isRefused ||= isNews;
         this.#log.warn({ prefix: this.#prefix, reason: error.message }, 'lost sight of etcd, listing again');
         this.#watcher.lost(error);
       }

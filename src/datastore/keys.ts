@@ -74,7 +74,18 @@ export function handleKey(id: string): string {
 }
 
 /** Plural names of the resources we know; also the last part of their keys. */
-export type Plural = 'ippools' | 'ipreservations' | 'workloadendpoints' | 'profiles' | 'nodes';
+export type Plural =
+  | 'globalnetworkpolicies'
+  | 'globalnetworksets'
+  | 'ipamconfigurations'
+  | 'ippools'
+  | 'ipreservations'
+  | 'networkpolicies'
+  | 'networksets'
+  | 'nodes'
+  | 'profiles'
+  | 'tiers'
+  | 'workloadendpoints';
 
 export function resourcesPrefix(plural: Plural): string {
   return `${RESOURCES}/${plural}/`;

@@ -33,6 +33,7 @@ export class Mirror<T> {
   /** How far the watch has come. */
   #seen = '0';
   #isCurrent = false;
+  #trouble: string | undefined;
   #isClosed = false;
   #changed: NodeJS.Immediate | undefined;
 
@@ -46,7 +47,10 @@ export class Mirror<T> {
       snapshot: listing => this.#replace(listing),
       put: entry => this.#reported(entry.key, entry.revision, entry),
       deleted: (key, revision) => this.#reported(key, revision, undefined),
-      lost: () => this.#setCurrent(false),
+      lost: error => {
+        this.#trouble = error.message;
+        this.#setCurrent(false);
+      },
     });
     this.ready = this.#watch.ready;
   }
@@ -54,6 +58,11 @@ export class Mirror<T> {
   /** False before the first copy is complete and while the datastore is out of sight: what is read may be old. */
   get isCurrent(): boolean {
     return this.#isCurrent;
+  }
+
+  /** Why it is not current, where etcd has said so. */
+  get trouble(): string | undefined {
+    return this.#isCurrent ? undefined : this.#trouble;
   }
 
   get size(): number {

@@ -70,7 +70,8 @@ export interface Watcher {
   snapshot(listing: Listing): void;
   put(entry: Entry): void;
   deleted(key: string, revision: string): void;
-  /** The datastore cannot be reached; what was reported may be stale until the next `snapshot`. */
+  /** The datastore cannot be reached; what was reported may be stale until the next `snapshot`. Called once, and
+   *  once more where it turns out to refuse us. */
   lost?(error: Error): void;
 }
 

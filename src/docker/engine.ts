@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestOptions } from 'node:http';
 import { formatAddress, parseAddress } from '../ipam/cidr.js';
-import { formatJson, isObject, objectOrEmpty, parseJson, textMap, textOr } from '../model/json.js';
+import { formatJson, isObject, objectOrEmpty, parseJson, textList, textMap, textOr } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import { callDocker, DockerRefusal, textOf } from './call.js';
 import { parseDefinedNetwork } from './defined-network.js';
@@ -39,6 +39,8 @@ export interface DockerEndpoint {
 /** A container as the Docker API lists it, from a snapshot that needs no lock of a starting container. */
 export interface DockerContainer {
   readonly id: string;
+  /** Without Docker's slash; undefined where Docker lists none. */
+  readonly name?: string;
   readonly labels: Readonly<Record<string, string>>;
   /** Its endpoints. While a container starts, ids and addresses may still be empty. */
   readonly endpoints: readonly { networkId: string; endpointId: string; addresses: readonly string[] }[];
@@ -223,10 +225,17 @@ function addressOf(value: unknown): string[] {
   return [formatAddress(address)];
 }
 
-function parseContainer({ Id: id, Labels: labels, NetworkSettings: settings }: JsonObject): DockerContainer {
+function parseContainer({
+  Id: id,
+  Names,
+  Labels: labels,
+  NetworkSettings: settings,
+}: JsonObject): DockerContainer {
+  const [name] = textList(Names);
   const networks = Object.values(objectOrEmpty(objectOrEmpty(settings).Networks)).filter(isObject);
   return {
     id: String(id),
+    ...(name === undefined ? {} : { name: name.replace(/^\//, '') }),
     labels: textMap(labels),
     endpoints: networks.map(({ NetworkID, EndpointID, IPAddress, GlobalIPv6Address }) => ({
       networkId: String(NetworkID ?? ''),

@@ -1,6 +1,6 @@
 import { hostCidr } from './bytes.js';
 import type { ForeignRoute } from './dataplane.js';
-import type { Link } from './rtnetlink-messages.js';
+import type { Link } from './link-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
 /** MTU in bytes where the host does not say. */
@@ -8,7 +8,7 @@ const ETHERNET_MTU = 1500;
 
 /** MTU of the interface of the default route (IPv4's first, then IPv6's), else 1500. */
 export async function defaultMtu(netlink: RtNetlink): Promise<number> {
-  const routes = await netlink.routes();
+  const routes = await netlink.routes({ isDefault: true });
   for (const destination of ['0.0.0.0/0', '::/0']) {
     const candidates = routes.filter(route => route.destination === destination && route.type === 'unicast');
     const [best] = candidates.sort((a, b) => a.metric - b.metric);
@@ -24,11 +24,10 @@ export async function defaultMtu(netlink: RtNetlink): Promise<number> {
  * routes, and its own addresses. Without IPv6's link-local and multicast, which every interface has.
  */
 export async function foreignRoutes(netlink: RtNetlink, ourProtocol: number): Promise<ForeignRoute[]> {
-  const routes = await netlink.routes();
+  const routes = await netlink.routes({ notProtocol: ourProtocol });
   const found = new Map<string, boolean>();
-  for (const { destination, protocol, hasGateway, type } of routes)
-    if (protocol !== ourProtocol)
-      found.set(destination, found.get(destination) === true || (!hasGateway && type === 'unicast'));
+  for (const { destination, hasGateway, type } of routes)
+    found.set(destination, found.get(destination) === true || (!hasGateway && type === 'unicast'));
   for (const { address } of await netlink.addresses()) found.set(hostCidr(address), true);
   return [...found]
     .map(([cidr, onLink]) => ({ cidr, onLink }))

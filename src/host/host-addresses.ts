@@ -1,7 +1,7 @@
 import type { EndpointWiring } from './dataplane.js';
+import type { Link } from './link-messages.js';
 import { canonical } from './nft-table.js';
 import { UNNUMBERED } from './routes.js';
-import type { Link } from './rtnetlink-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
 /** What addresses a host end should have. */

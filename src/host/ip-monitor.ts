@@ -20,8 +20,10 @@ export interface HeardOfHost {
   lost?(destination: string): void;
   /** An interface was set up, or was seen for the first time; `isVeth`: as containers have. */
   linkUp?(name: string, isVeth: boolean): void;
-  /** An interface changed or went, or lost a neighbour. */
+  /** An interface changed or went. */
   device?(name: string): void;
+  /** An interface lost a neighbour with this address, inside or, of a tunnel, outside. */
+  neighbour?(name: string, address: string): void;
   /** An address of the host that others may use came or went, or an interface that may have had one. */
   addresses?(): void;
   /** Something was not told: it may be anything. */
@@ -103,8 +105,9 @@ export class IpMonitor {
       // Those of the link or the host only, as each container's interface has, reach no other host.
       if (/ scope 0 /.test(rest)) this.tell(listener => listener.addresses?.());
     } else if (label === 'NEIGH') {
-      const name = / dev (\S+)/.exec(rest)?.[1];
-      if (isGone && name !== undefined) this.tell(listener => listener.device?.(name));
+      const [, address, name] = /^(\S+) dev (\S+)/.exec(rest) ?? [];
+      if (isGone && address !== undefined && name !== undefined)
+        this.tell(listener => listener.neighbour?.(name, address));
     } else if (label === 'LINK') this.link(rest, isGone);
   }
 

@@ -11,6 +11,9 @@ import { Vxlan } from './vxlan.js';
 const DEBOUNCE = 100;
 /** The log names this many of the routes that were put back. */
 const REPORTED = 10;
+/** So many routes are compared with the kernel at every so-and-so-many-th check only. */
+const MANY = 5_000;
+const SELDOM = 20;
 
 /** What can be chosen. */
 export interface LinuxPeersOptions {
@@ -36,6 +39,8 @@ export class LinuxPeers implements Peers {
   private due: NodeJS.Timeout | undefined;
   /** What the next look is for: everything, or only what was lost. */
   private isAllDue = false;
+  private areTunnelsDue = false;
+  private checks = 0;
   private addressesChanged = false;
   private isApplied = false;
   private complaint: string | undefined;
@@ -105,7 +110,7 @@ export class LinuxPeers implements Peers {
     this.isApplied = false;
     await this.inTurn(async () => {
       await this.routes.removeAll();
-      for (const vxlan of [this.vxlan[4], this.vxlan[6]]) await vxlan.remove();
+      for (const vxlan of this.tunnels()) await vxlan.remove();
     });
   }
 
@@ -124,12 +129,14 @@ export class LinuxPeers implements Peers {
       this.addressesChanged = true;
       this.soon(true);
     };
-    this.timer = setInterval(() => this.soon(true), this.options.checkInterval).unref();
+    this.timer = setInterval(() => this.check(), this.options.checkInterval).unref();
     this.unlisten = this.options.monitor.listen({
       lost: destination => this.routes.lost(destination) && this.soon(false),
       // IPv4 routes go without a word when their interface is set down.
       linkUp: (_name, isVeth) => !isVeth && this.soon(true),
-      device: name => (this.vxlan[4].isMine(name) || this.vxlan[6].isMine(name)) && this.soon(true),
+      device: name => this.tunnels().some(vxlan => vxlan.isMine(name)) && this.soonTunnels(),
+      neighbour: (name, address) =>
+        this.tunnels().some(vxlan => vxlan.wants(name, address)) && this.soonTunnels(),
       addresses: changed,
       overrun: changed,
     });
@@ -142,6 +149,21 @@ export class LinuxPeers implements Peers {
     [this.timer, this.due] = [undefined, undefined];
   }
 
+  /** To compare a hundred thousand routes takes a second of processor time, and notifications tell what goes. */
+  private check(): void {
+    this.checks += 1;
+    this.soon(this.routes.size < MANY || this.checks % SELDOM === 0);
+  }
+
+  private tunnels(): Vxlan[] {
+    return [this.vxlan[4], this.vxlan[6]];
+  }
+
+  private soonTunnels(): void {
+    this.areTunnelsDue = true;
+    this.soon(false);
+  }
+
   private soon(everything: boolean): void {
     this.isAllDue ||= everything;
     this.due ??= setTimeout(() => {
@@ -152,12 +174,16 @@ export class LinuxPeers implements Peers {
 
   /** Puts right what is missing. Never throws. */
   private async look(): Promise<void> {
-    const [everything, addressesChanged] = [this.isAllDue, this.addressesChanged];
-    [this.isAllDue, this.addressesChanged] = [false, false];
+    const [everything, tunnelsToo, addressesChanged] = [
+      this.isAllDue,
+      this.areTunnelsDue,
+      this.addressesChanged,
+    ];
+    [this.isAllDue, this.areTunnelsDue, this.addressesChanged] = [false, false, false];
     if (addressesChanged) for (const listener of this.listeners) listener();
     if (!this.isApplied) return;
     try {
-      const restored = await this.inTurn(() => (everything ? this.restore() : this.routes.restoreMissing()));
+      const restored = await this.inTurn(() => this.restore(everything, everything || tunnelsToo));
       this.failure = undefined;
       if (restored.length > 0)
         this.log.warn(
@@ -172,15 +198,23 @@ export class LinuxPeers implements Peers {
     }
   }
 
-  private async restore(): Promise<string[]> {
+  private async restore(everything: boolean, tunnelsToo: boolean): Promise<string[]> {
     const restored: string[] = [];
     const failures: string[] = [];
-    // A tunnel that cannot be made must not keep routes from the host.
-    for (const part of [this.vxlan[4], this.vxlan[6], this.routes])
-      await part.restore().then(
-        done => restored.push(...done),
-        (error: unknown) => failures.push(reason(error)),
+    const attempt = (work: Promise<string[]>): Promise<void> =>
+      work.then(
+        done => void restored.push(...done),
+        (error: unknown) => void failures.push(reason(error)),
       );
+    const indexes = (): string =>
+      this.tunnels()
+        .map(({ index }) => index)
+        .join();
+    const before = indexes();
+    // A tunnel that cannot be made must not keep routes from the host; one made anew has lost its routes.
+    if (tunnelsToo) for (const vxlan of this.tunnels()) await attempt(vxlan.restore());
+    const all = everything || indexes() !== before;
+    await attempt(all ? this.routes.restore() : this.routes.restoreMissing());
     if (failures.length > 0) throw new HostError(failures.join('; '));
     return restored;
   }

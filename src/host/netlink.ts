@@ -56,6 +56,16 @@ const HINTS: Readonly<Record<string, string>> = {
   EOPNOTSUPP: ' (the kernel lacks support for it; is the veth module available?)',
 };
 
+/** Requests of which only refusals are told, by consecutive numbers. */
+interface Quiet {
+  readonly first: number;
+  readonly codes: (string | undefined)[];
+  /** The socket's, not the kernel's. */
+  failure: string | undefined;
+}
+
+const LAST_SEQUENCE = 0x7fffffff;
+
 interface Pending {
   readonly take: (message: NetlinkMessage) => void;
   interrupted: boolean;
@@ -67,6 +77,7 @@ export class NetlinkSocket {
   private readonly socket: RawNetlinkSocket;
   private readonly port: number;
   private readonly pending = new Map<number, Pending>();
+  private readonly quiet = new Set<Quiet>();
   private sequence = 1;
   private lastDump: Promise<unknown> = Promise.resolve();
 
@@ -94,21 +105,35 @@ export class NetlinkSocket {
     const parts: Uint8Array[] = [];
     const answers = requests.map(request => {
       const seq = this.nextSequence();
-      const bytes = formatMessage({
-        type: request.type,
-        flags: request.flags | NLM.request | NLM.ack,
-        seq,
-        port: this.port,
-        data: request.body.bufs,
-      });
-      parts.push(...bytes);
-      const length = bytes.reduce((sum, part) => sum + part.length, 0);
-      if (length % 4 !== 0) parts.push(Buffer.alloc(4 - (length % 4)));
+      this.put(parts, request, seq, NLM.ack);
       return this.expect(seq, take);
     });
-    if (parts.length > 0)
-      this.socket.send(Buffer.concat(parts), {}, error => error && this.failAll(error.code));
+    this.send(parts);
     return Promise.all(answers);
+  }
+
+  /**
+   * The same for many requests that are not expected to fail: the kernel says something of refused ones only, and of the
+   * last. Answers with the errno's name of each, undefined where it was done.
+   */
+  async quietBatch(requests: readonly NetlinkRequest[]): Promise<(string | undefined)[]> {
+    if (requests.length === 0) return [];
+    const codes: (string | undefined)[] = requests.map(() => undefined);
+    if (this.sequence + requests.length > LAST_SEQUENCE) this.sequence = 1;
+    const quiet: Quiet = { first: this.sequence, codes, failure: undefined };
+    this.quiet.add(quiet);
+    const parts: Uint8Array[] = [];
+    let last = 0;
+    requests.forEach((request, index) => {
+      last = this.nextSequence();
+      this.put(parts, request, last, index === requests.length - 1 ? NLM.ack : 0);
+    });
+    const answer = this.expect(last);
+    this.send(parts);
+    codes[codes.length - 1] = (await answer).code;
+    this.quiet.delete(quiet);
+    // Nobody knows then which were done.
+    return codes.map(code => code ?? quiet.failure);
   }
 
   /**
@@ -179,9 +204,23 @@ export class NetlinkSocket {
   }
 
   private nextSequence(): number {
-    const seq = this.sequence;
-    this.sequence = (this.sequence % 0x7fffffff) + 1;
-    return seq;
+    const { sequence } = this;
+    this.sequence = (sequence % LAST_SEQUENCE) + 1;
+    return sequence;
+  }
+
+  /** Adds a message to a datagram. */
+  private put(parts: Uint8Array[], { type, flags, body }: NetlinkRequest, seq: number, ack: number): void {
+    const data = body.bufs;
+    const bytes = formatMessage({ type, flags: flags | NLM.request | ack, seq, port: this.port, data });
+    parts.push(...bytes);
+    const length = bytes.reduce((sum, part) => sum + part.length, 0);
+    if (length % 4 !== 0) parts.push(Buffer.alloc(4 - (length % 4)));
+  }
+
+  private send(parts: readonly Uint8Array[]): void {
+    if (parts.length > 0)
+      this.socket.send(Buffer.concat(parts), {}, error => error && this.failAll(error.code));
   }
 
   private expect(seq: number, take?: (message: NetlinkMessage) => void): Promise<NetlinkAnswer> {
@@ -204,7 +243,10 @@ export class NetlinkSocket {
   private receive(buffer: Buffer): void {
     for (const message of parseMessages(buffer)) {
       const pending = this.pending.get(message.seq);
-      if (pending === undefined) continue;
+      if (pending === undefined) {
+        if (message.type === TYPE_ERROR) this.refuseQuietly(message);
+        continue;
+      }
       if ((message.flags & NLM.dumpInterrupted) !== 0) pending.interrupted = true;
       if (message.type === TYPE_ERROR)
         pending.settle(errnoName(parseError(message.data, message.flags).errno));
@@ -214,7 +256,14 @@ export class NetlinkSocket {
     }
   }
 
+  private refuseQuietly({ seq, data, flags }: NetlinkMessage): void {
+    for (const { first, codes } of this.quiet)
+      if (seq >= first && seq < first + codes.length)
+        codes[seq - first] = errnoName(parseError(data, flags).errno);
+  }
+
   private failAll(code: string): void {
+    for (const quiet of this.quiet) quiet.failure = code;
     for (const pending of [...this.pending.values()]) pending.settle(code);
   }
 }

@@ -1,5 +1,5 @@
 import type { PeerHop } from './peers.js';
-import type { RouteSpec } from './rtnetlink-messages.js';
+import type { RouteSpec } from './route-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
 /** A route of ours with a next hop, as the kernel has it. */
@@ -14,7 +14,7 @@ interface Present {
  * What others have put at a destination stays, until they take it away.
  */
 export class PeerRoutes {
-  private readonly wanted = new Map<string, PeerHop>();
+  private wanted = new Map<string, PeerHop>();
   /** Errno name of each that the kernel did not take. */
   private readonly refused = new Map<string, string>();
   private readonly missing = new Set<string>();
@@ -33,8 +33,7 @@ export class PeerRoutes {
 
   /** From now on just these. */
   async replaceAll(routes: ReadonlyMap<string, PeerHop>): Promise<void> {
-    this.wanted.clear();
-    for (const [destination, hop] of routes) this.wanted.set(destination, hop);
+    this.wanted = new Map(routes);
     await this.restore();
   }
 
@@ -65,9 +64,11 @@ export class PeerRoutes {
     return this.missing.size > 0;
   }
 
-  /** Puts back what {@link lost} was told of; answers with it in words. */
+  /** Puts back what {@link lost} was told of, and tries again what was refused; answers with it in words. */
   async restoreMissing(): Promise<string[]> {
-    const destinations = [...this.missing].filter(destination => this.wanted.has(destination));
+    const destinations = [...new Set([...this.missing, ...this.refused.keys()])].filter(destination =>
+      this.wanted.has(destination),
+    );
     this.missing.clear();
     return this.make(destinations, 'keep');
   }
@@ -76,7 +77,10 @@ export class PeerRoutes {
   async restore(): Promise<string[]> {
     const present = new Map<string, Present>();
     const stray: RouteSpec[] = [];
-    for (const { destination, type, gateway, device } of await this.netlink.routes(this.protocol)) {
+    for (const { destination, type, gateway, device } of await this.netlink.routes({
+      protocol: this.protocol,
+      gateway: true,
+    })) {
       if (type !== 'unicast' || gateway === undefined) continue;
       if (this.wanted.has(destination)) present.set(destination, { gateway, device });
       else stray.push({ destination, type, gateway, ...(device === undefined ? {} : { device }) });

@@ -1,5 +1,6 @@
 import type { Dataplane, EndpointWiring } from './dataplane.js';
 import { run } from './run.js';
+import { ROOT } from './sysctl.js';
 
 /** What an endpoint's interface is to be inside its container, where dockerd had put it before it was lost. */
 export interface ContainerSide {
@@ -36,7 +37,7 @@ async function fillContainer(wiring: EndpointWiring, side: ContainerSide): Promi
   await inside(['ip', 'link', 'set', 'dev', wiring.containerInterface, 'name', name]);
   // dockerd turns IPv6 off in every container, and on again on an interface that has it.
   if (wiring.addresses.some(address => address.includes(':')))
-    await inside(['tee', `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`], '0');
+    await inside(['tee', `${ROOT}/ipv6/conf/${name}/disable_ipv6`], '0');
   const lines = [
     ...wiring.addresses.map(address =>
       address.includes(':')

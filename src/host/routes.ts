@@ -1,7 +1,8 @@
 import { hostCidr } from './bytes.js';
 import type { EndpointWiring } from './dataplane.js';
+import type { Link } from './link-messages.js';
 import { NetlinkError } from './netlink.js';
-import type { Link, Route, RouteSpec } from './rtnetlink-messages.js';
+import type { Route, RouteSpec } from './route-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
 /**
@@ -173,8 +174,8 @@ export class HostRoutes {
     }
   }
 
-  private async ours(): Promise<readonly Route[]> {
-    return (await this.netlink.routes(this.protocol)).filter(route => !route.hasGateway);
+  private ours(): Promise<readonly Route[]> {
+    return this.netlink.routes({ protocol: this.protocol, gateway: false });
   }
 
   private async routesTo(device: number): Promise<Route[]> {

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, readdirSync, writeFileSync } from 'node:fs';
 import { HostError, reason } from '../errors.js';
 
 /**
@@ -6,7 +6,14 @@ import { HostError, reason } from '../errors.js';
  * disk, a turn through the thread pool costs ten times that, and attaching an endpoint needs a dozen.
  */
 
-const ROOT = '/proc/sys/net';
+/**
+ * In a container /proc/sys cannot be written; one that is mounted here can, and shows the network of whoever looks, which
+ * is the host's (`Dockerfile`, `plugin-spec/config.json`).
+ */
+const MOUNTED = '/host/proc/sys/net';
+
+/** Where the settings are. */
+export const ROOT = existsSync(MOUNTED) ? MOUNTED : '/proc/sys/net';
 const INTERFACE = /^[a-zA-Z0-9_.-]{1,15}$/;
 
 /** One for all: readFile makes one of 64 kB for each file whose size it cannot tell, and a repair reads thousands. */
@@ -85,7 +92,7 @@ function isGone(error: unknown): boolean {
 
 function remedy(error: unknown): string {
   const code = codeOf(error);
-  if (code === 'EROFS') return '; /proc/sys is read-only here: run in the host, or in a privileged container';
+  if (code === 'EROFS') return '; /proc/sys is read-only here: run in the host, or give the container -v /proc/sys:/host/proc/sys';
   if (code === 'EACCES' || code === 'EPERM') return '; the daemon needs root in the host network namespace';
   return '';
 }

@@ -1,8 +1,8 @@
 import { HostError } from '../errors.js';
 import type { EndpointWiring, HostInterface } from './dataplane.js';
+import type { Link } from './link-messages.js';
 import { NetlinkError } from './netlink.js';
 import type { LinkReaper } from './reaper.js';
-import type { Link } from './rtnetlink-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 import { checkInterfaceName, ensureSettings, readSetting, writeSetting } from './sysctl.js';
 import type { Setting } from './sysctl.js';
@@ -15,6 +15,12 @@ export const HOST_MAC = 'ee:ee:ee:ee:ee:ee';
 
 /** Tells our host ends from those of another Calico on the same host, which have such names too. */
 const LINK_GROUP = 81;
+
+/**
+ * Milliseconds until the host asks again for a container's MAC. It asks in vain where packets come before dockerd has
+ * brought the container's end up, and those that come after it would wait for the kernel's usual second.
+ */
+const ASK_AGAIN = '20';
 
 /** Host ends that we made, without those being deleted. */
 export async function hostInterfaces(netlink: RtNetlink, reaper: LinkReaper): Promise<HostInterface[]> {
@@ -32,6 +38,7 @@ function settings4(name: string, sharesSandbox: boolean): Setting[] {
     // Answers ARP for 169.254.1.1 (and anything else the host has a route for) with HOST_MAC, without waiting the
     // random 0-0.8 s meant for several proxies on one wire.
     [`ipv4/neigh/${name}/proxy_delay`, '0'],
+    [`ipv4/neigh/${name}/retrans_time_ms`, ASK_AGAIN],
     [`ipv4/conf/${name}/proxy_arp`, '1'],
     [`ipv4/conf/${name}/forwarding`, '1'],
     // Strict (1): a container cannot send with an address that is not routed to it. Loose (2), with any address that
@@ -53,6 +60,7 @@ function settingsAlways6(name: string): Setting[] {
  */
 function settings6(name: string): Setting[] {
   return [
+    [`ipv6/neigh/${name}/retrans_time_ms`, ASK_AGAIN],
     [`ipv6/conf/${name}/addr_gen_mode`, '0'],
     [`ipv6/conf/${name}/accept_dad`, '0'],
     [`ipv6/conf/${name}/dad_transmits`, '0'],

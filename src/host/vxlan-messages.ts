@@ -1,8 +1,9 @@
 import { putU32 } from 'netlink';
 import type { AttrStream } from 'netlink';
 import { bytesOf, eachAttribute, textOf } from './bytes.js';
-import { decodeLink, withHeader } from './rtnetlink-messages.js';
-import type { Link } from './rtnetlink-messages.js';
+import { decodeLink } from './link-messages.js';
+import type { Link } from './link-messages.js';
+import { withHeader } from './rtnetlink-messages.js';
 
 /** The rtnetlink messages about a VXLAN device and its neighbours (linux/if_link.h, linux/neighbour.h). */
 

@@ -1,9 +1,10 @@
 import { HostError } from '../errors.js';
+import { namedLinkBody } from './link-messages.js';
 import { NLM, NetlinkError } from './netlink.js';
 import type { NetlinkRequest, NetlinkSocket } from './netlink.js';
 import { VXLAN_OVERHEAD } from './peers.js';
 import type { Tunnel, TunnelPeer } from './peers.js';
-import { RTM, namedLinkBody } from './rtnetlink-messages.js';
+import { RTM } from './rtnetlink-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 import {
   NEIGHBOUR,
@@ -31,6 +32,7 @@ const BATCH = 200;
  */
 export class Vxlan {
   private wanted: { tunnel: Tunnel; neighbours: ReadonlyMap<string, Neighbour> } | undefined;
+  private addresses: ReadonlySet<string> = new Set();
   private device: number | undefined;
   private lastMtu: number | undefined;
 
@@ -55,11 +57,17 @@ export class Vxlan {
     return this.wanted !== undefined && name === NAMES[this.family];
   }
 
+  /** Whether the loss of a neighbour is one: what we took away ourselves is not wanted. */
+  wants(name: string, address: string): boolean {
+    return this.isMine(name) && this.addresses.has(address);
+  }
+
   /** From now on this tunnel; answers with what was changed beyond neighbours, in words. Throws HostError. */
   async apply(tunnel: Tunnel, peers: Iterable<TunnelPeer>): Promise<string[]> {
     const before = this.wanted;
     const neighbours = neighboursOf(peers);
     this.wanted = { tunnel, neighbours };
+    this.addresses = new Set([...neighbours.values()].map(({ at }) => at));
     const isKnown = before !== undefined && this.device !== undefined;
     if (!isKnown || JSON.stringify(before.tunnel) !== JSON.stringify(tunnel)) return this.restore();
     await this.changeNeighbours(this.device ?? 0, before.neighbours, neighbours);

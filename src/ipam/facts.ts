@@ -86,7 +86,8 @@ export class IpamFacts {
   /** The same for a call that somebody waits for. Throws DatastoreError. */
   async ready(): Promise<void> {
     if (this.isRead) return;
-    await inTime(this.whenRead(), PATIENCE, () => new DatastoreError(UNREACHABLE));
+    const trouble = () => this.mirrors().find(mirror => mirror.trouble !== undefined)?.trouble;
+    await inTime(this.whenRead(), PATIENCE, () => new DatastoreError(trouble() ?? UNREACHABLE));
   }
 
   /** False while the datastore is out of sight: what is known may be old. */

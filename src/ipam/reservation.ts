@@ -1,10 +1,4 @@
 import type { AllocationAttribute } from '../model/block.js';
-import { assignAt, holderOf, reassign } from './block.js';
-import type { BlockRequest } from './block-queue.js';
-import { isHeldBy, newRequest } from './block-requests.js';
-import type { Assignment, NoAssignment } from './block-requests.js';
-import { formatAddress, nth } from './cidr.js';
-import type { IpamFacts } from './facts.js';
 
 /**
  * Addresses that networks keep back: `--gateway`, `--aux-address`. The same network on several hosts reserves the same
@@ -23,8 +17,8 @@ export function reservedFor(holder: AllocationAttribute): string | undefined {
   return type?.startsWith(PREFIX) ? type.slice(PREFIX.length) : undefined;
 }
 
-/** A node's part of a reservation, and the request that made it: see {@link Assignment.request}. */
-interface Part {
+/** A node's part of a reservation, and the request that made it: see `Assignment.request` in `block-requests`. */
+export interface Part {
   readonly node: string;
   readonly request: string;
 }
@@ -65,42 +59,19 @@ export function withoutNode(holder: AllocationAttribute, node: string): Allocati
   return others.length === 0 ? undefined : withParts(holder, others);
 }
 
-/** A request for a reservation. `secondary`: what every allocation says of itself. */
-export function reserveAt(
-  facts: IpamFacts,
-  ordinal: number,
+/** The reservation with one more part. */
+export function withPart(holder: AllocationAttribute, part: Part): AllocationAttribute {
+  return withParts(holder, [...partsOf(holder), part]);
+}
+
+/** The allocation of an address that only `node` keeps back. `secondary`: what every allocation says of itself. */
+export function newReservation(
   type: string,
+  handle: string,
   secondary: Readonly<Record<string, string>>,
-  inDoubt: (assignment: Assignment) => void,
-): BlockRequest<Assignment | NoAssignment> {
-  const { node } = facts;
-  const request = newRequest();
-  return {
-    gone: 'gone',
-    reliesOnFacts: true,
-    plan(block) {
-      const pool = facts.poolAround(block.cidr);
-      if (!pool || pool.disabled) return { nothing: 'no pool' };
-      const address = nth(block.cidr, ordinal);
-      const handle = reservationHandle(type, formatAddress(address));
-      const heldBy = holderOf(block, ordinal);
-      if (heldBy) {
-        const shareable = heldBy.handle_id === handle && reservedFor(heldBy) === type;
-        if (!shareable || reservingNodes(heldBy).includes(node)) return { nothing: { heldBy } };
-        const shared = reassign(block, ordinal, withParts(heldBy, [...partsOf(heldBy), { node, request }]));
-        return { block: shared, result: { address, handle, request } };
-      }
-      const holder = { handle_id: handle, secondary: { ...secondary, type: PREFIX + type } };
-      const assigned = assignAt(block, ordinal, withParts(holder, [{ node, request }]));
-      return { block: assigned, handle: { id: handle, by: 1 }, result: { address, handle, request } };
-    },
-    wasApplied(block, { result }) {
-      return typeof result === 'object' && 'handle' in result && isHeldBy(block, ordinal, result);
-    },
-    inDoubt({ result }) {
-      if (typeof result === 'object' && 'handle' in result) inDoubt(result);
-    },
-  };
+  part: Part,
+): AllocationAttribute {
+  return withParts({ handle_id: handle, secondary: { ...secondary, type: PREFIX + type } }, [part]);
 }
 
 /** `node` is the first, as every allocation must have one; `nodes` are all, `request` is theirs in the same order. */

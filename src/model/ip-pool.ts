@@ -6,7 +6,7 @@ import type { JsonObject } from './json.js';
 import { formatChangedResource, formatNewResource, parseResource } from './resource.js';
 import type { Resource } from './resource.js';
 import { parseSelector } from './selector.js';
-import type { Selector } from './selector.js';
+import type { Labels } from './selector-tree.js';
 
 export type Encapsulation = 'Never' | 'Always' | 'CrossSubnet';
 
@@ -25,7 +25,7 @@ export interface IpPool {
   readonly allowsWorkloads: boolean;
   /** Hosts may have addresses of it for their ends of a tunnel. */
   readonly allowsTunnels: boolean;
-  readonly selectsNode: Selector;
+  readonly selectsNode: (labels: Labels) => boolean;
   /** We made it for a `--subnet` and nobody edited it since: it goes with its last network. */
   readonly isOurs: boolean;
   readonly resource: Resource;
@@ -84,9 +84,9 @@ function isAllocatable(status: unknown): boolean {
 }
 
 /** A selector that cannot be parsed selects nothing: a pool meant for some nodes must not become everybody's. */
-function selector(text: unknown): Selector {
+function selector(text: unknown): (labels: Labels) => boolean {
   try {
-    return parseSelector(typeof text === 'string' ? text : '');
+    return parseSelector(typeof text === 'string' ? text : '').matches;
   } catch {
     return () => false;
   }

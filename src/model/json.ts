@@ -31,20 +31,19 @@ function exact(integer: bigint): number | bigint {
   return Number.isSafeInteger(number) ? number : integer;
 }
 
-/** Formats a value as compact JSON; bigint becomes an integer. */
-export function formatJson(value: unknown): string {
+/** Formats a value as JSON; bigint becomes an integer. Compact, unless `indent` says how far each level goes in. */
+export function formatJson(value: unknown, indent?: number): string {
   try {
     // Most values hold none, and without a replacer this is several times as fast.
-    return JSON.stringify(value);
+    return JSON.stringify(value, undefined, indent);
   } catch {
-    return formatWithBigInt(value);
+    return formatWithBigInt(value, indent);
   }
 }
 
-function formatWithBigInt(value: unknown): string {
-  return JSON.stringify(value, (_key, part: unknown) =>
-    typeof part === 'bigint' ? `\0${part}` : part,
-  ).replace(MARKED, '$1');
+function formatWithBigInt(value: unknown, indent?: number): string {
+  const marked = (_key: string, part: unknown) => (typeof part === 'bigint' ? `\0${part}` : part);
+  return JSON.stringify(value, marked, indent).replace(MARKED, '$1');
 }
 
 /** A JSON object. */

@@ -1,19 +1,27 @@
+import { selectorOf } from './selector-tree.js';
+import type { Selector, SelectorTree } from './selector-tree.js';
+
 /**
- * Calico's selectors: `has(role) && role in {"db", "web"} || !env == 'test'`. Parsed once into a predicate over
- * labels.
+ * The grammar of Calico's selectors: `has(role) && role in {"db", "web"} || !env == 'test'`. As Calico's own tokenizer has
+ * it: no escapes in quotes; `notin`, `startswith` and `endswith` are words as well; a set may end with a comma.
  */
 
-export type Labels = Readonly<Record<string, string>>;
-export type Selector = (labels: Labels) => boolean;
-
 const TOKEN = /\s*(?:(&&|\|\||==|!=|!|[(){},])|"([^"]*)"|'([^']*)'|([A-Za-z0-9_./-]+))/y;
+/** Of a label's name, as Calico has it. */
+const LONGEST_NAME = 512;
+/** Of parentheses: nobody writes more, and a stack ends somewhere. */
+const DEEPEST = 100;
 
 type Token = { kind: 'symbol' | 'text' | 'word'; text: string };
 
 /** Parses a selector; empty text selects everything. Throws SyntaxError that names the place. */
 export function parseSelector(text: string): Selector {
-  const parser = new Parser(tokens(text), text);
-  return parser.parse();
+  return selectorOf(new Parser(tokens(text), text).parse());
+}
+
+/** True where `has(name)` and its like can name a label. */
+export function isLabelName(name: string): boolean {
+  return /^[A-Za-z0-9_./-]+$/.test(name) && name.length <= LONGEST_NAME;
 }
 
 function tokens(text: string): Token[] {
@@ -35,83 +43,85 @@ function tokens(text: string): Token[] {
 /** Recursive descent; `||` binds weakest, then `&&`, then `!`. */
 class Parser {
   private at = 0;
+  private depth = 0;
   constructor(
     private readonly list: readonly Token[],
     private readonly source: string,
   ) {}
 
-  parse(): Selector {
-    if (this.list.length === 0) return () => true;
-    const selector = this.or();
+  parse(): SelectorTree {
+    if (this.list.length === 0) return { is: 'all' };
+    const tree = this.or();
     if (this.at < this.list.length) throw this.unexpected('the end');
-    return selector;
+    return tree;
   }
 
-  private or(): Selector {
-    let left = this.and();
-    while (this.accept('||')) {
-      const [a, b] = [left, this.and()];
-      left = labels => a(labels) || b(labels);
-    }
-    return left;
+  private or(): SelectorTree {
+    const first = this.and();
+    const of = [first];
+    while (this.accept('||')) of.push(this.and());
+    return of.length > 1 ? { is: 'or', of } : first;
   }
 
-  private and(): Selector {
-    let left = this.not();
-    while (this.accept('&&')) {
-      const [a, b] = [left, this.not()];
-      left = labels => a(labels) && b(labels);
-    }
-    return left;
+  private and(): SelectorTree {
+    const first = this.not();
+    const of = [first];
+    while (this.accept('&&')) of.push(this.not());
+    return of.length > 1 ? { is: 'and', of } : first;
   }
 
-  private not(): Selector {
-    if (!this.accept('!')) return this.term();
-    const inner = this.not();
-    return labels => !inner(labels);
+  private not(): SelectorTree {
+    let isNegated = false;
+    while (this.accept('!')) isNegated = !isNegated;
+    const term = this.term();
+    return isNegated ? { is: 'not', of: term } : term;
   }
 
-  private term(): Selector {
+  private term(): SelectorTree {
     if (this.accept('(')) {
+      this.depth += 1;
+      if (this.depth > DEEPEST) throw new SyntaxError('selector: parentheses are nested too deep');
       const inner = this.or();
       this.expect(')');
+      this.depth -= 1;
       return inner;
     }
-    const key = this.word('a label name');
+    const key = this.name();
     if (this.accept('(')) return this.call(key);
-    if (this.accept('==')) return equals(key, this.text());
-    if (this.accept('!=')) return negated(equals(key, this.text()));
+    if (this.accept('==')) return isIn(key, [this.text()]);
+    if (this.accept('!=')) return { is: 'not', of: isIn(key, [this.text()]) };
     const operator = this.word('an operator');
     if (operator === 'in') return isIn(key, this.set());
-    if (operator === 'contains') return tested(key, this.text(), (value, part) => value.includes(part));
-    if (operator === 'not' && this.word('"in"') === 'in') return negated(isIn(key, this.set()));
-    if (operator === 'starts' && this.word('"with"') === 'with')
-      return tested(key, this.text(), (value, part) => value.startsWith(part));
-    if (operator === 'ends' && this.word('"with"') === 'with')
-      return tested(key, this.text(), (value, part) => value.endsWith(part));
+    if (operator === 'notin' || (operator === 'not' && this.word('"in"') === 'in'))
+      return { is: 'not', of: isIn(key, this.set()) };
+    if (operator === 'contains') return { is: 'contains', key, part: this.text() };
+    if (operator === 'startswith' || (operator === 'starts' && this.word('"with"') === 'with'))
+      return { is: 'starts with', key, part: this.text() };
+    if (operator === 'endswith' || (operator === 'ends' && this.word('"with"') === 'with'))
+      return { is: 'ends with', key, part: this.text() };
     this.at -= 1;
     throw this.unexpected('an operator');
   }
 
   /** `all()`, `global()` and `has(label)`. */
-  private call(name: string): Selector {
+  private call(name: string): SelectorTree {
     if (name === 'has') {
-      const key = this.word('a label name');
+      const key = this.name();
       this.expect(')');
-      return labels => Object.hasOwn(labels, key);
+      return { is: 'has', key };
     }
     this.expect(')');
-    if (name === 'all') return () => true;
-    if (name === 'global') return labels => !Object.hasOwn(labels, 'projectcalico.org/namespace');
+    if (name === 'all' || name === 'global') return { is: name };
     throw new SyntaxError(`selector "${this.source}": unknown function ${name}()`);
   }
 
-  private set(): Set<string> {
+  private set(): string[] {
     this.expect('{');
-    const values = new Set<string>();
-    if (this.accept('}')) return values;
-    do values.add(this.text());
-    while (this.accept(','));
+    const values: string[] = [];
+    while (this.list[this.at]?.kind === 'text') {
+      values.push(this.text());
+      if (!this.accept(',')) break;
+    }
     this.expect('}');
     return values;
   }
@@ -125,6 +135,12 @@ class Parser {
 
   private expect(symbol: string): void {
     if (!this.accept(symbol)) throw this.unexpected(`"${symbol}"`);
+  }
+
+  private name(): string {
+    const name = this.word('a label name');
+    if (name.length > LONGEST_NAME) throw new SyntaxError(`selector: label name is too long: ${name}`);
+    return name;
   }
 
   private word(what: string): string {
@@ -149,19 +165,6 @@ class Parser {
   }
 }
 
-function equals(key: string, value: string): Selector {
-  return labels => Object.hasOwn(labels, key) && labels[key] === value;
-}
-
-function isIn(key: string, values: ReadonlySet<string>): Selector {
-  return labels => Object.hasOwn(labels, key) && values.has(labels[key] ?? '');
-}
-
-/** True where the label is absent, as Calico's `!=` and `not in` are. */
-function negated(inner: Selector): Selector {
-  return labels => !inner(labels);
-}
-
-function tested(key: string, part: string, test: (value: string, part: string) => boolean): Selector {
-  return labels => Object.hasOwn(labels, key) && test(labels[key] ?? '', part);
+function isIn(key: string, values: readonly string[]): SelectorTree {
+  return { is: 'in', key, values: new Set(values) };
 }

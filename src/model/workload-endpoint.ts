@@ -1,6 +1,7 @@
 import { ENDPOINT_NAMESPACE } from '../datastore/keys.js';
 import type { PublishedPort } from '../host/dataplane.js';
 import { parseAddress } from '../ipam/cidr.js';
+import { protocolNumber } from './ip-protocol.js';
 import { isObject, textList, textOr } from './json.js';
 import type { JsonObject } from './json.js';
 import { formatChangedResource, formatNewResource, parseResource } from './resource.js';
@@ -22,11 +23,21 @@ export interface WorkloadEndpoint {
   readonly labels: Readonly<Record<string, string>>;
   /** Ports of the container that are open on the host, while Docker says so. */
   readonly ports: readonly PublishedPort[];
+  /** Ports of the container that rules of policies may name; others write them. */
+  readonly namedPorts?: readonly NamedPort[];
   /** The container it is in, once joined. */
   readonly sandbox?: {
     readonly key: string;
     /** 1 for the container's first endpoint of ours. */ readonly place: number;
   };
+}
+
+/** A port of an endpoint that has a name. */
+export interface NamedPort {
+  readonly name: string;
+  /** IP protocol number. */
+  readonly protocol: number;
+  readonly port: number;
 }
 
 /** What of an endpoint changes after it was made. */
@@ -98,7 +109,7 @@ export function formatChangedEndpoint(text: string, change: EndpointChange): str
       ...resource.spec,
       ...(addresses ? { ipNetworks: addresses.map(hostNetwork) } : {}),
       ...(profiles ? { profiles } : {}),
-      ...(ports ? { ports: ports.map(formatPort) } : {}),
+      ...(ports ? { ports: [...namedEntries(resource.spec.ports), ...ports.map(formatPort)] } : {}),
     },
   });
 }
@@ -114,9 +125,25 @@ function formatPort(port: PublishedPort): JsonObject {
   };
 }
 
+/** Entries with a name are others', and are for policy. */
+function namedEntries(ports: unknown): JsonObject[] {
+  return Array.isArray(ports) ? ports.filter(isObject).filter(({ name }) => textOr(name) !== '') : [];
+}
+
+function parseNamedPorts(value: unknown): Pick<WorkloadEndpoint, 'namedPorts'> {
+  const namedPorts = namedEntries(value).flatMap(({ name, protocol, port }) => {
+    const number = protocolNumber(protocol);
+    return number !== undefined && isPort(port)
+      ? [{ name: textOr(name), protocol: number, port: Number(port) }]
+      : [];
+  });
+  return namedPorts.length > 0 ? { namedPorts } : {};
+}
+
 function parsePorts(value: unknown, addresses: readonly string[]): PublishedPort[] {
   if (!Array.isArray(value)) return [];
-  return value.filter(isObject).flatMap(({ protocol, port, hostPort, hostIP }) => {
+  return value.filter(isObject).flatMap(({ name, protocol, port, hostPort, hostIP }) => {
+    if (textOr(name) !== '') return [];
     const kind = (['tcp', 'udp', 'sctp'] as const).find(
       candidate => candidate === textOr(protocol).toLowerCase(),
     );
@@ -172,6 +199,7 @@ export function parseEndpoint(text: string): WorkloadEndpoint | undefined {
     networkId: resource.annotations[NETWORK_ANNOTATION] ?? '',
     labels: resource.labels,
     ports: parsePorts(ports, addresses),
+    ...parseNamedPorts(ports),
     ...parseSandbox(resource.annotations[SANDBOX_ANNOTATION]),
   };
 }

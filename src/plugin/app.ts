@@ -5,8 +5,11 @@ import { inTime, withDeadline } from '../deadline.js';
 import { CalicoError, DatastoreError, RequestError } from '../errors.js';
 import { formatJson, isObject, parseJson } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
+import { NO_METRICS } from '../metrics/metrics.js';
+import type { CallOutcome, Metrics } from '../metrics/metrics.js';
 import { BODILESS } from './protocol.js';
 import type { Methods } from './protocol.js';
+import { isStopping } from './socket.js';
 
 const BODY_LIMIT = 1024 * 1024;
 /** Milliseconds: dockerd itself waits for ever, and holds locks meanwhile. */
@@ -17,15 +20,26 @@ const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.2+json';
  * One plugin endpoint as a fastify instance, without a socket: what dockerd sends goes in, what it reads comes out.
  * The only place that turns an error into an answer.
  */
-export function createPluginApp(methods: Methods, log: Logger): FastifyInstance {
+export function createPluginApp(
+  methods: Methods,
+  log: Logger,
+  metrics: Metrics = NO_METRICS,
+): FastifyInstance {
   const app = fastify({
     bodyLimit: BODY_LIMIT,
     // dockerd keeps connections and never says goodbye; Go reuses one just as an idle timeout closes it.
     keepAliveTimeout: 0,
     requestTimeout: 0,
+    // A call that comes as we stop is answered like any other.
+    return503OnClosing: false,
     // Docker 20.10 sends an empty Host header.
     http: { requireHostHeader: false },
     logger: false,
+  });
+  // dockerd keeps connections; of one that is answered as we stop it must not expect more.
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    if (isStopping(app)) reply.header('Connection', 'close');
+    done();
   });
   // dockerd sends no Content-Type at all.
   app.removeAllContentTypeParsers();
@@ -45,6 +59,7 @@ export function createPluginApp(methods: Methods, log: Logger): FastifyInstance 
       body = parseBody(name, request.body);
       const answer = await answerInTime(() => Promise.resolve(method(body)));
       log.info({ method: name, ...ids(body), ms: since(started) }, 'ok');
+      metrics.called(name, 'ok', seconds(started));
       return await reply.type(CONTENT_TYPE).send(answerText(answer));
     } catch (error) {
       const known = error instanceof CalicoError;
@@ -54,6 +69,7 @@ export function createPluginApp(methods: Methods, log: Logger): FastifyInstance 
         { method: name, ...ids(body), ms: since(started), ...(known ? {} : { err: error }) },
         message,
       );
+      metrics.called(name, known ? outcomeOf(error) : 'failed', seconds(started));
       return reply
         .status(known ? error.status : 500)
         .type(CONTENT_TYPE)
@@ -127,6 +143,15 @@ function ids(body: JsonObject): JsonObject {
     ...(pool ? { pool } : {}),
     ...(address ? { address } : {}),
   };
+}
+
+function outcomeOf(error: CalicoError): CallOutcome {
+  if (error instanceof DatastoreError) return 'unavailable';
+  return error.status < 500 ? 'refused' : 'failed';
+}
+
+function seconds(started: number): number {
+  return (performance.now() - started) / 1_000;
 }
 
 function since(started: number): number {

@@ -24,6 +24,8 @@ export interface JoinerParts {
   pathMtu(address: string, hostMtu: number): number | undefined;
   /** Brings the host up to date with what the datastore says, before a container can talk. */
   applyHostState(): Promise<void>;
+  /** Resolves when the kernel enforces an endpoint's policy; before that nothing passes. Throws HostError, DatastoreError. */
+  enforcePolicy(endpointId: string, sandboxKey: string): Promise<void>;
   readonly log: Logger;
 }
 
@@ -60,7 +62,10 @@ export class Joiner {
     const { place } = this.sandboxes.join(sandbox, endpoint.endpointId);
     const mtu = networkMtu(network) ?? this.fitting(await this.defaultMtu(), endpoint);
     if (network.internal) await this.parts.applyHostState();
-    await dataplane.attach(this.wiringOf(endpoint, mtu, place));
+    await Promise.all([
+      dataplane.attach(this.wiringOf(endpoint, mtu, place)),
+      this.parts.enforcePolicy(endpoint.endpointId, sandbox),
+    ]);
     const siblings = this.sandboxes
       .siblings(endpoint.endpointId)
       .flatMap(id => endpoints.own().find(other => other.endpointId === id) ?? []);
@@ -102,6 +107,11 @@ export class Joiner {
         ...defaults,
       ],
     });
+  }
+
+  /** The container an endpoint is in. */
+  sandboxOf(endpointId: string): string | undefined {
+    return this.sandboxes.of(endpointId);
   }
 
   leave(endpointId: string): void {

@@ -35,6 +35,11 @@ export class Sandboxes {
     }
   }
 
+  /** The sandbox an endpoint is in. */
+  of(endpointId: string): string | undefined {
+    return [...this.members].find(([, members]) => members.has(endpointId))?.[0];
+  }
+
   /** The other endpoints of an endpoint's sandbox. */
   siblings(endpointId: string): string[] {
     const members = [...this.members.values()].find(candidate => candidate.has(endpointId));

@@ -1,5 +1,6 @@
 import type { PeerHop } from '../host/peers.js';
 import { covers, formatCidr, parseCidr } from '../ipam/cidr.js';
+import type { Family } from '../ipam/cidr.js';
 import type { Encapsulation, IpPool } from '../model/ip-pool.js';
 import type { CalicoNode } from '../model/node.js';
 import { MODES } from './networking-mode.js';
@@ -14,7 +15,7 @@ export type RouteChanges = ReadonlyMap<string, PeerHop | undefined>;
 export type RoutedPool = Pick<IpPool, 'cidr' | 'vxlanMode'>;
 
 /** How one node is reached from here, by mode and family; made when it is first asked for. */
-type Ways = Map<string, PeerHop | Unreachable>;
+type Ways = Record<Family, Partial<Record<Encapsulation, PeerHop | Unreachable>>>;
 
 /**
  * The routes to other hosts that should exist, from what the datastore says: blocks, Nodes, IPPools. Does no I/O. Given
@@ -34,7 +35,7 @@ export class RouteTable {
   private readonly found = new Map<string, PeerHop>();
   /** By destination, the node it should lead to. */
   private readonly missing = new Map<string, string>();
-  private readonly changed = new Map<string, PeerHop | undefined>();
+  private changed = new Map<string, PeerHop | undefined>();
   /** Keys of blocks whose routes may be others than before. */
   private readonly stale = new Set<string>();
   private isAllStale = false;
@@ -44,11 +45,15 @@ export class RouteTable {
 
   /** A Node appeared, changed, or went. */
   setNode(name: string, node: CalicoNode | undefined): void {
+    const before = this.nodes.get(name);
     if (node) this.nodes.set(name, node);
     else this.nodes.delete(name);
-    // What is reached through this host's own subnet may be anything.
-    if (name === this.own) this.isAllStale = true;
-    else this.ways.delete(name);
+    if (name === this.own) {
+      // What is reached through this host's own subnet may be anything; its labels and tunnel matter to no route.
+      if (subnetsText(before) !== subnetsText(node)) this.isAllStale = true;
+      return;
+    }
+    this.ways.delete(name);
     for (const key of this.dependents.get(name) ?? []) this.stale.add(key);
   }
 
@@ -56,12 +61,15 @@ export class RouteTable {
   setBlock(key: string, block: RoutedBlock | undefined): void {
     const before = this.blocks.get(key);
     if (before && block && isSame(before, block)) return;
-    const wanted = new Map(block ? destinationsOf(block) : []);
-    for (const [destination, node] of before ? destinationsOf(before) : []) {
-      this.depend(node, key, false);
-      if (!wanted.has(destination)) this.drop(destination);
+    const wanted = block ? lastOfEach(destinationsOf(block)) : [];
+    if (before) {
+      const kept = new Set(wanted.map(([destination]) => destination));
+      for (const [destination, node] of destinationsOf(before)) {
+        this.depend(node, key, false);
+        if (!kept.has(destination)) this.drop(destination);
+      }
     }
-    for (const node of wanted.values()) this.depend(node, key, true);
+    for (const [, node] of wanted) this.depend(node, key, true);
     if (block) this.blocks.set(key, block);
     else this.blocks.delete(key);
     this.stale.add(key);
@@ -95,8 +103,8 @@ export class RouteTable {
       if (block) this.route(block);
     }
     this.stale.clear();
-    const changes = new Map(this.changed);
-    this.changed.clear();
+    const changes = this.changed;
+    this.changed = new Map();
     return changes;
   }
 
@@ -115,7 +123,7 @@ export class RouteTable {
 
   private route(block: RoutedBlock): void {
     const mode = this.modeOf(block);
-    for (const [destination, node] of new Map(destinationsOf(block))) {
+    for (const [destination, node] of lastOfEach(destinationsOf(block))) {
       const way = node === this.own ? undefined : this.way(node, mode, block.family);
       if (!way) this.drop(destination);
       else if ('via' in way) {
@@ -146,16 +154,15 @@ export class RouteTable {
     return this.way(node, this.modeOf({ cidr: destination }), family);
   }
 
-  private way(node: string, mode: Encapsulation, family: 4 | 6): PeerHop | Unreachable {
+  private way(node: string, mode: Encapsulation, family: Family): PeerHop | Unreachable {
     let ways = this.ways.get(node);
-    if (!ways) this.ways.set(node, (ways = new Map()));
-    const key = `${mode}${family}`;
-    let way = ways.get(key);
+    if (!ways) this.ways.set(node, (ways = { 4: {}, 6: {} }));
+    let way = ways[family][mode];
     if (!way) {
       const [own, peer] = [this.nodes.get(this.own), this.nodes.get(node)];
       if (!own) way = { unreachable: 'this host has no Node resource yet' };
       else way = peer ? MODES[mode](own, peer, family) : { unreachable: 'it has no Node resource' };
-      ways.set(key, way);
+      ways[family][mode] = way;
     }
     return way;
   }
@@ -175,6 +182,11 @@ export class RouteTable {
   }
 }
 
+/** Of equal destinations the last counts; most blocks have just one. */
+function lastOfEach(destinations: readonly [string, string][]): readonly [string, string][] {
+  return destinations.length > 1 ? [...new Map(destinations)] : destinations;
+}
+
 function isSame(one: RoutedBlock, other: RoutedBlock): boolean {
   return (
     one.owner === other.owner &&
@@ -184,6 +196,14 @@ function isSame(one: RoutedBlock, other: RoutedBlock): boolean {
       return its?.destination === destination && its.node === node;
     })
   );
+}
+
+function subnetsText(node: CalicoNode | undefined): string {
+  const texts = ([4, 6] as const).map(family => {
+    const subnet = node?.addresses[family]?.subnet;
+    return subnet ? formatCidr(subnet) : '';
+  });
+  return node ? texts.join() : 'none';
 }
 
 function poolsText(pools: readonly RoutedPool[]): string {

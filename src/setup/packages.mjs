@@ -32,6 +32,8 @@ export const TEST_PACKAGES = [
   { name: 'etcd-client', command: 'etcdctl' },
   { name: 'tini', command: 'tini-static' },
   { name: 'docker-compose', command: 'docker-compose' },
+  // Its tools; nothing here needs systemd to run.
+  { name: 'systemd', command: 'systemd-analyze' },
 ];
 
 /** Where Debian's maintainer scripts ask whether they may start a service. */

@@ -5,7 +5,7 @@ import type { Machine } from './machine.js';
 
 /** Folders that each host has for itself, kept over a crash as a disk would. */
 const OWN_FOLDERS = [
-  '/etc/docker',
+  ...['default', 'docker', 'calico-libnetwork'].map(name => `/etc/${name}`),
   ...['docker', 'containerd', 'etcd', 'calico', 'calico-libnetwork'].map(name => `/var/lib/${name}`),
   '/var/log',
 ];

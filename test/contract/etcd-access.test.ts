@@ -32,10 +32,29 @@ function storeWith(options: EtcdOptions): Store {
 
 const SECRET = 'correct horse battery';
 
-function enableUsers(etcd: EtcdProcess): void {
-  etcd.control('user', 'add', `root:${SECRET}`);
-  etcd.control('user', 'grant-role', 'root', 'root');
-  etcd.control('auth', 'enable');
+type Access = Required<Pick<EtcdOptions, 'caFile' | 'certFile' | 'keyFile'>>;
+
+function enableUsers(etcd: EtcdProcess, { caFile, certFile, keyFile }: Partial<Access> = {}): void {
+  const tls = caFile && certFile && keyFile ? ['--cacert', caFile, '--cert', certFile, '--key', keyFile] : [];
+  etcd.control(...tls, 'user', 'add', `root:${SECRET}`);
+  etcd.control(...tls, 'user', 'grant-role', 'root', 'root');
+  etcd.control(...tls, 'auth', 'enable');
+}
+
+/** Certificates of an etcd that wants some, as flags for it and as files for its clients. */
+function authority(): { tls: string[]; access: Access & { caFile: string }; directory: string } {
+  const directory = mkdtempSync(join(tmpdir(), 'calico-tls-'));
+  cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
+  const old = makeAuthority(directory, 'old');
+  const server = issue(directory, 'server', old);
+  const caFile = join(directory, 'ca.pem');
+  copyFileSync(old.certFile, caFile);
+  const files = ['--cert-file', server.certFile, '--key-file', server.keyFile, '--trusted-ca-file', caFile];
+  return {
+    directory,
+    tls: [...files, '--client-cert-auth'],
+    access: { caFile, ...issue(directory, 'client', old) },
+  };
 }
 
 test('an expired login is renewed, for calls and for watches', async () => {
@@ -71,6 +90,40 @@ test('users may be enabled and disabled while we run', async () => {
   await put(store, '/a', '3');
 });
 
+test('users may be enabled while we run, where etcd takes the name of our certificate for a user', async () => {
+  const { tls, access } = authority();
+  const etcd = await started('https', [...tls, '--bcrypt-cost', '4'], access);
+  const store = storeWith({ endpoints: [etcd.endpoint], ...access, username: 'root', password: SECRET });
+  const seen = new Recorder();
+  await store.watch('/w/', seen).ready;
+  await put(store, '/w/1', 'a');
+  enableUsers(etcd, access);
+  await Promise.all([put(store, '/w/2', 'b'), store.get('/w/1'), store.get('/w/2'), store.lease(5)]);
+  await eventually(() => expect(seen.lines.join(' ')).toContain('/w/2'));
+  const nobody = storeWith({ endpoints: [etcd.endpoint], ...access });
+  await expect(nobody.get('/w/1')).rejects.toThrow('check ETCD_USERNAME and ETCD_PASSWORD');
+});
+
+test('a watch that etcd refuses says so, also where it was only away before', async () => {
+  const etcd = await started('http', ['--bcrypt-cost', '4']);
+  enableUsers(etcd);
+  await etcd.kill();
+  const store = storeWith({ endpoints: [etcd.endpoint], username: 'root', password: 'hunter2' });
+  const lost: string[] = [];
+  const ignore = () => undefined;
+  store.watch('/w/', {
+    snapshot: ignore,
+    put: ignore,
+    deleted: ignore,
+    lost: error => lost.push(error.message),
+  });
+  await eventually(() => expect(lost).toHaveLength(1));
+  expect(lost[0]).toContain('does not answer');
+  etcd.launch();
+  await eventually(() => expect(lost).toHaveLength(2));
+  expect(lost[1]).toContain('check ETCD_USERNAME and ETCD_PASSWORD');
+});
+
 test('a wrong password, a missing one and a missing right are told apart, without secrets', async () => {
   const etcd = await started('http', ['--bcrypt-cost', '4']);
   etcd.control('user', 'add', 'guest:guest');
@@ -88,23 +141,8 @@ test('a wrong password, a missing one and a missing right are told apart, withou
 });
 
 test('certificates replaced on disk are used for the next connection', async () => {
-  const directory = mkdtempSync(join(tmpdir(), 'calico-tls-'));
-  cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
-  const old = makeAuthority(directory, 'old');
-  const { certFile, keyFile } = issue(directory, 'server', old);
-  const client = issue(directory, 'client', old);
-  const caFile = join(directory, 'ca.pem');
-  copyFileSync(old.certFile, caFile);
-  const tls = [
-    '--cert-file',
-    certFile,
-    '--key-file',
-    keyFile,
-    '--trusted-ca-file',
-    caFile,
-    '--client-cert-auth',
-  ];
-  const access = { caFile, certFile: client.certFile, keyFile: client.keyFile };
+  const { tls, access, directory } = authority();
+  const { caFile } = access;
   const etcd = await started('https', tls, access);
   const store = storeWith({ endpoints: [etcd.endpoint], ...access });
   const seen = new Recorder();
@@ -120,9 +158,18 @@ test('certificates replaced on disk are used for the next connection', async () 
   await put(store, '/w/2', 'b');
   await eventually(() => expect(seen.lines.join(' ')).toContain('/w/2'));
 
-  const stranger = storeWith({ endpoints: [etcd.endpoint], caFile: old.certFile });
+  const stranger = storeWith({ endpoints: [etcd.endpoint], caFile: join(directory, 'old.pem') });
   await expect(withDeadline(500, () => stranger.get('/a'))).rejects.toThrow(
-    /does not answer \(TLS: .*certificate/,
+    /does not answer \(TLS: the certificate of etcd is not signed .* ETCD_CA_CERT_FILE/,
+  );
+  const unknown = storeWith({ endpoints: [etcd.endpoint], caFile });
+  await expect(withDeadline(500, () => unknown.get('/a'))).rejects.toThrow(
+    /TLS: etcd wants a client certificate .*: check ETCD_CERT_FILE and ETCD_KEY_FILE/,
+  );
+  const self = makeAuthority(directory, 'self');
+  const foreign = storeWith({ endpoints: [etcd.endpoint], ...access, ...self });
+  await expect(withDeadline(500, () => foreign.get('/a'))).rejects.toThrow(
+    /TLS: etcd wants a client certificate .*: check ETCD_CERT_FILE and ETCD_KEY_FILE/,
   );
   const plain = storeWith({ endpoints: [etcd.endpoint.replace('https', 'http')] });
   await expect(withDeadline(500, () => plain.get('/a'))).rejects.toThrow('the datastore is unreachable');

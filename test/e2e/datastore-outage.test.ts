@@ -61,7 +61,7 @@ describe('an etcd that goes away and comes back', () => {
     await host.docker('network', 'rm', 'net24');
     await expectCleanHost(host, /^169\.254\.1\.0\/24 /);
     const left = await keys(host, '', etcd.endpoint);
-    expect(left.filter(key => !/ippools\/default-|\/profiles\/|\/nodes\//.test(key))).toEqual([]);
+    expect(left.filter(key => !/ippools\/default-|\/profiles\/|\/(nodes|tiers)\//.test(key))).toEqual([]);
   });
 
   it('fails in time where etcd is silent rather than dead', async () => {

@@ -6,7 +6,7 @@ export const EMBEDDED = 'http://127.0.0.1:23790';
 
 /** A host's Node, which stays; who made a pool last, since when which daemon lives on which host: no two dumps agree. */
 const VOLATILE =
-  /^\/calico\/(libnetwork\/v1\/(pool-creation$|alive\/|hosts\/)|resources\/v3\/projectcalico\.org\/nodes\/)/;
+  /^\/calico\/(libnetwork\/v1\/(pool-creation$|alive\/|hosts\/)|resources\/v3\/projectcalico\.org\/(nodes|tiers)\/)/;
 
 /** What is in an etcd, by key, without what is there with every host and changes by itself. */
 export async function dump(

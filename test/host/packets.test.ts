@@ -54,6 +54,20 @@ test('the gateway answers ARP at once, and what is sent to it goes nowhere', asy
   expect(values.split(' ')[names.split(' ').indexOf('OutTimeExcds')]).toBe('0');
 });
 
+test('a packet that comes too early holds back none that come after it', async () => {
+  await host.outside();
+  for (const address of ['10.65.0.3', 'fd65::3']) {
+    const wiring = endpoint(3, [address]);
+    await host.call('attach', wiring);
+    expect(await host.reaches(address)).toBe(false);
+    await host.container(wiring);
+    const started = Date.now();
+    expect(await host.reaches(address)).toBe(true);
+    expect(Date.now() - started, address).toBeLessThan(400);
+    await host.call('detach', wiring.hostInterface);
+  }
+});
+
 test('a container cannot send with an address that is not its own', async () => {
   await web?.run('ip addr add 10.65.0.9/32 dev cali0');
   await expect(web?.run('busybox ping -c 1 -W 1 -I 10.65.0.9 10.65.0.2')).rejects.toThrow('100% packet loss');

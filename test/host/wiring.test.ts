@@ -56,6 +56,8 @@ describe('attach', () => {
       'ipv4.conf.cali1.route_localnet',
     ];
     for (const name of off) expect(await read(`net.${name}`), name).toBe('0');
+    for (const family of ['ipv4', 'ipv6'])
+      expect(await read(`net.${family}.neigh.cali1.retrans_time_ms`), family).toBe('20');
     expect(await read('net.ipv4.ip_forward')).toBe('1');
     expect(await read('net.ipv6.conf.all.forwarding')).toBe('1');
   });

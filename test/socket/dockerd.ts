@@ -9,6 +9,8 @@ import { loadConfig } from '../../src/config.js';
 import { listen } from '../../src/daemon.js';
 import { createEtcdStore } from '../../src/datastore/etcd.js';
 import type { Store } from '../../src/datastore/store.js';
+import { startObservation } from '../../src/metrics/observation.js';
+import type { Observation } from '../../src/metrics/observation.js';
 import { createServices } from '../../src/services.js';
 import type { Services } from '../../src/services.js';
 import { FakeDataplane } from '../fakes/dataplane.js';
@@ -26,6 +28,8 @@ export class TestDaemon {
   readonly store: Store;
   readonly services: Services;
   apps: FastifyInstance[] = [];
+  private readonly observation: Observation | undefined;
+  private readonly etcd: Store;
   private readonly connections = new Agent({ keepAlive: true });
 
   constructor(
@@ -35,9 +39,12 @@ export class TestDaemon {
     /** Whether the node's name is this daemon's; by default it is. */
     name?: Parameters<typeof createServices>[4],
   ) {
-    this.store = createEtcdStore({ endpoints: [endpoint] }, log);
     const config = loadConfig({ NODENAME: 'node-1', DOCKER_HOST: 'unix:///nonexistent', ...env });
-    this.services = createServices(config, this.store, this.dataplane, log, name);
+    this.observation = config.metricsAddress && startObservation(config.metricsAddress, '0.0.1-test', log);
+    this.etcd = createEtcdStore({ endpoints: [endpoint] }, log);
+    this.store = this.observation?.measure(this.etcd) ?? this.etcd;
+    const { metrics } = this.observation ?? {};
+    this.services = createServices(config, this.store, this.dataplane, log, name, metrics);
   }
 
   get sockets(): [string, string] {
@@ -45,8 +52,11 @@ export class TestDaemon {
   }
 
   async start(): Promise<this> {
-    this.apps = await listen(this.sockets, this.services.methods, this.log);
+    this.apps = await listen(this.sockets, this.services.methods, this.log, {
+      metrics: this.observation?.metrics,
+    });
     this.services.start();
+    this.observation?.follow(this.services, 'node-1', this.etcd);
     return this;
   }
 
@@ -55,6 +65,7 @@ export class TestDaemon {
     this.connections.destroy();
     await Promise.all(this.apps.map(app => app.close()));
     await this.store.close();
+    await this.observation?.close();
     rmSync(this.folder, { recursive: true, force: true });
   }
 

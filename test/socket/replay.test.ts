@@ -147,7 +147,7 @@ describe.each(['docker-20.10-basic', 'docker-28.5-basic'])('what %s sent', name 
     const replay = new Replay(daemon);
     const left = async () =>
       Object.keys(await daemon.dump()).filter(
-        key => !/\/ippools\/default|\/block\/|\/nodes\/|pool-creation/.test(key),
+        key => !/\/ippools\/default|\/tiers\/|\/block\/|\/nodes\/|pool-creation/.test(key),
       );
     await expect
       .poll(async () => Object.keys(await daemon.dump()).filter(key => key.includes('/ippools/')))

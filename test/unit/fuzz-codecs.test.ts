@@ -135,7 +135,7 @@ describe('a codec takes any text', () => {
     };
     fc.assert(
       fc.property(selector, id, (text, poolId) => {
-        orElse(SyntaxError, () => parseSelector(text)({}));
+        orElse(SyntaxError, () => parseSelector(text).matches({}));
         const choice = orElse(RequestError, () => parsePoolId(poolId, () => undefined));
         if (choice) expect([4, 6]).toContain(Object(choice).family);
       }),

@@ -27,7 +27,7 @@ describe('a selector', () => {
     ['!(role == "db")', false],
     ['!!has(role)', true],
     ['global()', true],
-  ])('%s is %s', (text, expected) => expect(parseSelector(text)(LABELS)).toBe(expected));
+  ])('%s is %s', (text, expected) => expect(parseSelector(text).matches(LABELS)).toBe(expected));
 
   it.each([
     'role',

@@ -179,6 +179,7 @@ export class SyncHost {
           shared: this.shared,
           memory: this.memory,
           log: LOG,
+          driver: 'calico',
           now: () => this.cluster.now,
           report: (key, _network, text) => this.report(key, text),
         },

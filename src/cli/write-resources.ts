@@ -1,0 +1,37 @@
+import { loadConfig } from '../config.js';
+import { InvalidFileError, titleOf, writeResources } from '../resources/write.js';
+import type { WriteVerb } from '../resources/write-plan.js';
+import { parseArguments, noMoreWords } from './arguments.js';
+import { InvalidInputError } from './command.js';
+import type { Run } from './command.js';
+import { withDatastore } from './datastore.js';
+import { FILE_OPTIONS, readResourceFiles } from './resource-input.js';
+
+/**
+ * `apply`, `create` and `replace`: one line for each resource. Exit status 0: all is as the files say; 1: refused or not
+ * all done, the message says what was; 2: a file is not valid, and nothing was written.
+ */
+export function writing(verb: WriteVerb): Run {
+  return async (args, env, out) => {
+    const { values, words } = parseArguments(args, {
+      ...FILE_OPTIONS,
+      ...(verb === 'create' ? { 'skip-exists': { type: 'boolean' } as const } : {}),
+    });
+    noMoreWords(words);
+    const resources = await readResourceFiles(values.filename, values.namespace);
+    return withDatastore(loadConfig(env), async store => {
+      try {
+        await writeResources(store, resources, {
+          verb,
+          skipExists: values['skip-exists'] === true,
+          done: (document, outcome) => out.line(`${titleOf(document)} ${outcome}`),
+          note: text => out.error(`note: ${text}`),
+        });
+      } catch (error) {
+        if (!(error instanceof InvalidFileError)) throw error;
+        throw new InvalidInputError(`nothing was written:\n${error.message}`);
+      }
+      return 0;
+    });
+  };
+}

@@ -1,0 +1,66 @@
+import { chainForPair, planPair } from '../host/forwarding.js';
+import { readFilterTable } from '../host/iptables.js';
+import type { FilterTable } from '../host/iptables.js';
+import { run } from '../host/run.js';
+import { ok, problem, warning } from './finding.js';
+import type { Check, Verdict } from './finding.js';
+import type { Subject } from './subject.js';
+
+const RESTORE =
+  'start the daemon, which puts it back within seconds; if it runs, look for `cannot bring the host up to date` in its log';
+const OUR_TABLE = 'table inet calico_libnetwork';
+
+/** The host's firewall lets containers' packets pass: Docker sets the policy of FORWARD to DROP. */
+export const firewall: Check<Subject> = {
+  name: 'FORWARD',
+  async look({ config }) {
+    if (config.dataplane === 'felix') return [ok('Felix looks after it')];
+    const tables: FilterTable[] = [];
+    for (const backend of ['nft', 'legacy'] as const)
+      for (const family of [4, 6] as const) {
+        const table = await readFilterTable(backend, family);
+        if (table) tables.push(table);
+      }
+    return judgeFirewall(tables);
+  },
+};
+
+export function judgeFirewall(tables: readonly FilterTable[]): Verdict[] {
+  const found = tables.flatMap(table => {
+    const chain = chainForPair(table);
+    if (chain === undefined || planPair(table, chain, 'cali').length === 0) return [];
+    const where = `iptables-${table.backend}, IPv${table.family}`;
+    const missing = `the rules that accept cali+ are not in ${chain} as they should be`;
+    if (table.forwardPolicy !== 'DROP')
+      return [warning(`${missing} (${where}); the policy of FORWARD is ${table.forwardPolicy}`, RESTORE)];
+    return [
+      problem(`the policy of FORWARD is DROP, and ${missing} (${where}): containers reach nothing`, RESTORE),
+    ];
+  });
+  if (found.length > 0) return found;
+  const drops = tables.some(({ forwardPolicy }) => forwardPolicy === 'DROP');
+  return [
+    ok(
+      drops
+        ? 'the policy of FORWARD is DROP, and containers are accepted before it'
+        : 'the policy of FORWARD lets packets pass',
+    ),
+  ];
+}
+
+/** The daemon's own rules are there: masquerading and published ports. */
+export const rules: Check<Subject> = {
+  name: 'nftables',
+  async look({ config, daemon }) {
+    if (config.dataplane === 'felix') return [ok('Felix looks after it')];
+    return [judgeRules(await run('nft', ['list', 'tables']), daemon !== undefined)];
+  },
+};
+
+/** `tables`: as `nft list tables` prints them. */
+export function judgeRules(tables: string, isServing: boolean): Verdict {
+  const isThere = tables.split('\n').includes(OUR_TABLE);
+  if (isThere) return ok(`${OUR_TABLE} is there`);
+  if (!isServing) return ok('no daemon runs, and has left no rules');
+  return problem(`${OUR_TABLE} is missing: nothing is masqueraded, and no port is published`, RESTORE);
+}

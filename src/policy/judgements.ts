@@ -1,0 +1,114 @@
+import type { Direction, HostTier, Judgement, RulesId } from '../host/policy.js';
+import type { Policy } from '../model/policy.js';
+import type { Tier } from '../model/tier.js';
+
+/** A judgement that endpoints share. */
+export interface SharedJudgement {
+  readonly key: string;
+  readonly judgement: Judgement;
+  uses: number;
+}
+
+/** Equal judgements are one object, which tells when the first endpoint comes to need it and the last no longer does. */
+export class Judgements {
+  private readonly shared = new Map<string, SharedJudgement>();
+
+  constructor(private readonly on: { needed(id: RulesId): void; dropped(id: RulesId): void }) {}
+
+  acquire(judgement: Judgement): SharedJudgement {
+    const key = JSON.stringify(judgement);
+    const known = this.shared.get(key);
+    if (known) {
+      known.uses += 1;
+      return known;
+    }
+    const shared: SharedJudgement = { key, judgement, uses: 1 };
+    this.shared.set(key, shared);
+    for (const id of listsOf(judgement)) this.on.needed(id);
+    return shared;
+  }
+
+  release(shared: SharedJudgement): void {
+    shared.uses -= 1;
+    if (shared.uses > 0) return;
+    this.shared.delete(shared.key);
+    for (const id of listsOf(shared.judgement)) this.on.dropped(id);
+  }
+}
+
+function listsOf({ tiers, profiles }: Judgement): RulesId[] {
+  return [...tiers.flatMap(({ policies }) => policies), ...profiles];
+}
+
+export function policyRulesId(key: string, direction: Direction): RulesId {
+  return `policy ${direction} ${key}`;
+}
+
+export function profileRulesId(name: string, direction: Direction): RulesId {
+  return `profile ${direction} ${name}`;
+}
+
+/** What an id was made of. */
+export function parseRulesId(id: RulesId): {
+  kind: 'policy' | 'profile';
+  direction: Direction;
+  key: string;
+} {
+  const [kind = '', direction = ''] = id.split(' ', 2);
+  return {
+    kind: kind === 'policy' ? 'policy' : 'profile',
+    direction: direction === 'ingress' ? 'ingress' : 'egress',
+    key: id.slice(kind.length + direction.length + 2),
+  };
+}
+
+/** Puts policies, which all apply, into the order in which they are looked at. */
+export function judge(
+  direction: Direction,
+  applying: readonly (readonly [key: string, policy: Policy])[],
+  profiles: readonly string[],
+  tiers: ReadonlyMap<string, Tier>,
+): Judgement {
+  const byTier = new Map<string, (readonly [string, Policy])[]>();
+  for (const entry of applying) {
+    const [, policy] = entry;
+    if (!policy[direction]) continue;
+    const list = byTier.get(policy.tier);
+    if (list) list.push(entry);
+    else byTier.set(policy.tier, [entry]);
+  }
+  const names = [...byTier.keys()].sort(
+    (a, b) => tierRank(tiers, a) - tierRank(tiers, b) || tierOrder(tiers, a, b) || (a < b ? -1 : 1),
+  );
+  return {
+    tiers: names.map((name): HostTier => ({
+      policies: (byTier.get(name) ?? [])
+        .sort(([, a], [, b]) => inOrder(a, b))
+        .map(([key]) => policyRulesId(key, direction)),
+      otherwise: tiers.get(name)?.otherwise ?? 'deny',
+    })),
+    profiles: profiles.map(name => profileRulesId(name, direction)),
+  };
+}
+
+/** As in Felix, policies of a tier that does not exist come last, and what none of them decides is denied. */
+function tierRank(tiers: ReadonlyMap<string, Tier>, name: string): number {
+  return tiers.has(name) ? 0 : 1;
+}
+
+function tierOrder(tiers: ReadonlyMap<string, Tier>, a: string, b: string): number {
+  return ascending(tiers.get(a)?.order ?? Infinity, tiers.get(b)?.order ?? Infinity);
+}
+
+/** By order, then name, namespace, kind. */
+function inOrder(a: Policy, b: Policy): number {
+  const byOrder = ascending(a.order, b.order);
+  if (byOrder !== 0) return byOrder;
+  const [left, right] = [`${a.name}/${a.namespace}/`, `${b.name}/${b.namespace}/`];
+  return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/** Infinity equals itself, which a difference does not say. */
+function ascending(a: number, b: number): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
