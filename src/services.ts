@@ -107,6 +107,13 @@ export function createServices(
   );
   const reservations = new PortReservations();
   const ports = new PortPublisher(endpoints, reservations, host.applyNow, logOf('ports'));
+  const engine = new DockerEngine(config.dockerHost);
+  const labels = config.labelEndpoints
+    ? new ContainerLabels(engine, endpoints, logOf('labels'), {
+        isAwaited: () => policy?.gate.isAwaited() === true,
+        known: id => policy?.gate.known(id),
+      })
+    : undefined;
   const joiner: Joiner = new Joiner({
     endpoints,
     dataplane,
@@ -115,7 +122,7 @@ export function createServices(
     mtu: config.vethMtu,
     pathMtu: (address, hostMtu) => pathMtu(facts, dataplane.peers, address, hostMtu),
     applyHostState: host.applyNow,
-    enforcePolicy: async id => policy?.enforce(id),
+    enforcePolicy: async (id, sandbox) => policy?.enforce(id, () => labels?.joined(id, sandbox)),
     log: logOf('endpoints'),
   });
   // Felix follows the same resources by itself.
@@ -123,11 +130,11 @@ export function createServices(
     ? new PolicyKeeper({
         ...{ store, node, endpoints, dataplane, metrics, hostAction: config.hostAction },
         nameIsOurs: name.ours,
+        labelsCopied: labels?.copied,
         sandboxOf: id => joiner.sandboxOf(id),
         log: logOf('policy'),
       })
     : undefined;
-  const engine = new DockerEngine(config.dockerHost);
   const names = new NetworkNames((id, name) => {
     void networks.name(id, name);
     endpoints.setMissingProfiles(profileOf);
@@ -136,7 +143,6 @@ export function createServices(
     const record = networks.known(networkId);
     return record?.options.profile ?? names.get(networkId) ?? record?.name;
   };
-  const labels = config.labelEndpoints ? new ContainerLabels(engine, endpoints, logOf('labels')) : undefined;
   const requests = new PoolRequests();
   const saidGone = new SaidGone();
   const creations = new NetworkCreations();
@@ -267,6 +273,7 @@ export function createServices(
   };
   const dockerLost = (): void => {
     reconciler.dockerLost();
+    labels?.dockerLost();
     sync?.dockerLost();
   };
   const dockerSaid = (event: DockerEvent): void => {

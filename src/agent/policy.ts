@@ -12,6 +12,7 @@ import { policyEndpoint } from '../policy/facts.js';
 import { PolicyResolver } from '../policy/resolve.js';
 import { keepApplied } from './keep-applied.js';
 import type { KeptApplied } from './keep-applied.js';
+import { LabelGate } from './label-gate.js';
 import { policySources } from './policy-sources.js';
 import type { PolicySource } from './policy-sources.js';
 
@@ -24,6 +25,8 @@ export interface PolicyKeeperParts {
   readonly hostAction: HostPolicy['fromHost'];
   /** Resolves when what the datastore says of this host's name is about this host. */
   readonly nameIsOurs: Promise<void>;
+  /** Resolves when Docker's labels have been copied once, or Docker is away; undefined: they are not copied. */
+  readonly labelsCopied: Promise<void> | undefined;
   /** The container an endpoint of this host is in. */
   sandboxOf(endpointId: string): string | undefined;
   readonly metrics?: Metrics;
@@ -32,6 +35,8 @@ export interface PolicyKeeperParts {
 
 /** Milliseconds that a Join waits for the datastore to be read: less than a call may take. */
 const PATIENCE = 8_000;
+/** Milliseconds that the start waits for Docker's labels. */
+const LABELS_PATIENCE = 2_000;
 
 /**
  * Keeps the kernel enforcing what the datastore says. What a daemon before this one put there stays in force until all has
@@ -45,6 +50,8 @@ export class PolicyKeeper {
   private readonly own: PolicySource;
   private readonly kept: KeptApplied;
   private readonly ready: Promise<void>;
+  /** Endpoints that wait for their labels. */
+  readonly gate: LabelGate;
   private isReady = false;
   private enforced: HostPolicy | undefined;
 
@@ -73,11 +80,18 @@ export class PolicyKeeper {
         if (this.isReady) this.kept.changed();
       });
     }
-    this.ready = Promise.all([parts.nameIsOurs, ...this.sources.map(source => source.ready)]).then(() => {
-      this.isReady = true;
-      for (const source of this.sources) this.note(source, source.keys());
-      this.kept.changed();
-    });
+    const keyOf = (endpointId: string) => endpoints.key(endpointId);
+    this.gate = new LabelGate(
+      {
+        opened: endpointId => {
+          this.note(this.own, [keyOf(endpointId)]);
+          this.kept.changed();
+        },
+        exists: endpointId => endpoints.at(keyOf(endpointId)) !== undefined,
+      },
+      log,
+    );
+    this.ready = this.begin();
     // Closed before it was: then nobody asks.
     this.ready.catch(() => undefined);
   }
@@ -85,28 +99,53 @@ export class PolicyKeeper {
   /**
    * Resolves when the kernel enforces what is now known of an endpoint of this host. No round trip. Throws DatastoreError
    * where the datastore was never read, HostError where the kernel refuses.
+   *
+   * @param closed runs where the endpoint stays closed until its labels are known
    */
-  async enforce(endpointId: string): Promise<void> {
+  async enforce(endpointId: string, closed: () => void): Promise<void> {
     await inTime(
       this.ready,
       PATIENCE,
       () => new DatastoreError('policy is not known yet: the datastore is unreachable: check etcd'),
     );
+    // Who joins is new: Docker tells whose it is a moment later.
+    if (this.parts.labelsCopied && this.resolver.asksForLabels) {
+      this.gate.close(endpointId);
+      closed();
+    }
     this.note(this.own, [this.parts.endpoints.key(endpointId)]);
     await this.kept.applyNow();
   }
 
   close(): void {
     this.kept.stop();
+    this.gate.stop();
     for (const source of this.sources) source.close();
   }
 
-  private async apply(): Promise<void> {
+  private async begin(): Promise<void> {
+    const { nameIsOurs, labelsCopied } = this.parts;
+    await Promise.all([nameIsOurs, ...this.sources.map(source => source.ready)]);
+    for (const source of this.sources) this.note(source, source.keys());
+    this.tellAll();
+    // A daemon before this one may have left an endpoint closed whose labels nobody has copied yet: until they are, what
+    // it put into the kernel stays.
+    const patience = new Promise(resolve => setTimeout(resolve, LABELS_PATIENCE).unref());
+    if (labelsCopied && this.resolver.asksForLabels) await Promise.race([labelsCopied, patience]);
+    this.isReady = true;
+    this.kept.changed();
+  }
+
+  private tellAll(): void {
     for (const [source, keys] of this.pending) {
       const told = [...keys];
       keys.clear();
       for (const key of told) source.tell(this.resolver, key);
     }
+  }
+
+  private async apply(): Promise<void> {
+    this.tellAll();
     const policy = this.resolver.resolve();
     if (policy === this.enforced) return;
     await this.parts.dataplane.applyPolicy(policy);
@@ -115,8 +154,10 @@ export class PolicyKeeper {
 
   private tellEndpoint(resolver: PolicyResolver, key: string, endpoint: WorkloadEndpoint | undefined): void {
     if (!endpoint) return resolver.setEndpoint(key, undefined);
-    const sandbox = endpoint.node === this.parts.node ? this.parts.sandboxOf(endpoint.endpointId) : undefined;
-    resolver.setEndpoint(key, policyEndpoint(endpoint, sandbox));
+    if (endpoint.node !== this.parts.node) return resolver.setEndpoint(key, policyEndpoint(endpoint));
+    const { endpointId } = endpoint;
+    const isOpen = this.gate.isOpen(endpointId);
+    resolver.setEndpoint(key, policyEndpoint(endpoint, this.parts.sandboxOf(endpointId)), isOpen);
   }
 
   private note(source: PolicySource, keys: Iterable<string>): void {

@@ -1,31 +1,53 @@
 import type { Logger } from 'pino';
 import { withDeadline, withoutDeadline } from '../deadline.js';
 import { reason } from '../errors.js';
+import { containerOfSandbox } from '../host/sandbox-container.js';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import type { DockerContainer, DockerEngine } from './engine.js';
 
 /** A container's label `org.projectcalico.label.role=db` is the label `role=db` of its endpoints. */
 const PREFIX = 'org.projectcalico.label.';
-/** dockerd announces a connection before its list of containers shows it: milliseconds between looks, and looks. */
+/** dockerd announces a connection before its lists show it: milliseconds between looks, and looks. */
 const POLL = 20;
 const POLLS = 250;
 
 export interface LabelledEndpoints {
+  /** Resolves when they have been read once. */
+  readonly ready: Promise<void>;
   /** The endpoints of this node. */
   own(): readonly WorkloadEndpoint[];
+  get(endpointId: string): Promise<WorkloadEndpoint | undefined>;
   change(endpointId: string, change: { labels: Readonly<Record<string, string>> }): Promise<void>;
+}
+
+/** Who waits for labels. */
+export interface LabelsAwaited {
+  /** Whether an endpoint does. */
+  isAwaited(): boolean;
+  /** The labels of an endpoint are those of its container now. */
+  known(endpointId: string): void;
 }
 
 /**
  * Copies container labels onto endpoints. Which container an endpoint belongs to is learned from the connect event that
- * follows Join, and from Docker's list of containers, which takes no lock of a starting one: nothing waits for it.
+ * follows Join, from Docker's list of the network's endpoints, or from its list of containers. None of these takes a lock of a
+ * starting container: nothing waits for it.
  */
 export class ContainerLabels {
+  /** Resolves when all labels have been copied for the first time, or could not be. */
+  readonly copied: Promise<void>;
+  private hasCopied: () => void = () => undefined;
+
   constructor(
-    private readonly engine: DockerEngine,
+    private readonly engine: Pick<DockerEngine, 'container' | 'containers' | 'endpoints'>,
     private readonly endpoints: LabelledEndpoints,
     private readonly log: Logger,
-  ) {}
+    private readonly gate: LabelsAwaited,
+    /** The container whose process is in a sandbox. */
+    private readonly containerOf: (sandboxKey: string) => string | undefined = containerOfSandbox,
+  ) {
+    this.copied = new Promise(resolve => (this.hasCopied = resolve));
+  }
 
   /** A container was connected to a network. */
   connected(containerId: string, networkId: string): void {
@@ -39,38 +61,81 @@ export class ContainerLabels {
     });
   }
 
+  /** An endpoint joined a container, which is known already where its process is there. */
+  joined(endpointId: string, sandboxKey: string): void {
+    withoutDeadline(() => {
+      this.copyTo(endpointId, sandboxKey).catch((error: unknown) =>
+        this.log.warn(
+          { endpoint: endpointId, reason: reason(error) },
+          'cannot copy the labels of a container',
+        ),
+      );
+    });
+  }
+
+  private async copyTo(endpointId: string, sandboxKey: string): Promise<void> {
+    const containerId = this.containerOf(sandboxKey);
+    const container = containerId === undefined ? undefined : await this.engine.container(containerId);
+    const endpoint = container && (await this.endpoints.get(endpointId));
+    if (endpoint) await this.write(endpoint, calicoLabels(container));
+  }
+
   /** Copies all labels: at start, and when dockerd was away. */
   async copyAll(): Promise<void> {
-    for (const container of await this.engine.containers()) await this.copy(container);
+    try {
+      const containers = await this.engine.containers();
+      await this.endpoints.ready;
+      const own = new Map(this.endpoints.own().map(endpoint => [endpoint.endpointId, endpoint]));
+      for (const container of containers) await this.copy(container, own);
+    } finally {
+      this.hasCopied();
+    }
+  }
+
+  /** Docker cannot be reached: nothing is to be waited for. */
+  dockerLost(): void {
+    this.hasCopied();
   }
 
   private async follow(containerId: string, networkId: string): Promise<void> {
     for (let poll = 0; poll < POLLS; poll += 1) {
-      const container = await this.engine.container(containerId);
-      // Gone already, or nothing to copy: most containers.
-      if (!container || Object.keys(calicoLabels(container)).length === 0) return;
-      const isListed = container.endpoints.some(
-        endpoint =>
-          endpoint.networkId === networkId && (endpoint.endpointId !== '' || endpoint.addresses.length > 0),
-      );
-      if (isListed) return this.copy(container);
+      const isAwaited = this.gate.isAwaited();
+      const [container, awaited] = await Promise.all([
+        this.engine.container(containerId),
+        isAwaited ? this.engine.endpoints(networkId) : undefined,
+      ]);
+      if (!container) return;
+      const labels = calicoLabels(container);
+      // Most containers, where there is no policy: nothing to copy, and nobody who waits for it.
+      if (!isAwaited && Object.keys(labels).length === 0) return;
+      const inNetwork = awaited ?? (await this.engine.endpoints(networkId));
+      const its = inNetwork.find(endpoint => endpoint.containerId === containerId);
+      const endpoint = its && (await this.endpoints.get(its.endpointId));
+      if (endpoint) return this.write(endpoint, labels);
       await new Promise(resolve => setTimeout(resolve, POLL).unref());
     }
   }
 
-  private async copy(container: DockerContainer): Promise<void> {
+  private async copy(container: DockerContainer, own: ReadonlyMap<string, WorkloadEndpoint>): Promise<void> {
     const labels = calicoLabels(container);
     for (const listed of container.endpoints) {
-      const endpoint = this.endpoints
-        .own()
-        .find(
-          ({ endpointId, networkId, addresses }) =>
-            endpointId === listed.endpointId ||
-            (networkId === listed.networkId && listed.addresses.some(address => addresses.includes(address))),
+      const endpoint =
+        own.get(listed.endpointId) ??
+        [...own.values()].find(
+          ({ networkId, addresses }) =>
+            networkId === listed.networkId && listed.addresses.some(address => addresses.includes(address)),
         );
-      if (!endpoint || sameLabels(endpoint.labels, labels)) continue;
-      await withDeadline(10_000, () => this.endpoints.change(endpoint.endpointId, { labels }));
+      if (endpoint) await this.write(endpoint, labels);
     }
+  }
+
+  private async write(
+    { endpointId, labels: has }: WorkloadEndpoint,
+    labels: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    if (!sameLabels(has, labels))
+      await withDeadline(10_000, () => this.endpoints.change(endpointId, { labels }));
+    this.gate.known(endpointId);
   }
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { reason } from '../errors.js';
 import { ok, problem, warning } from './finding.js';
@@ -44,6 +44,7 @@ const UNIT_FOLDERS = [
   '/usr/lib/systemd/system',
 ];
 const UNIT = 'calico-libnetwork.service';
+const SOCKET_UNIT = 'calico-libnetwork.socket';
 const DOCKER_UNIT = 'docker.service';
 
 /** The daemon is started before dockerd, which else waits a quarter of a minute for each network. */
@@ -57,10 +58,18 @@ export const order: Check<Subject> = {
   },
 };
 
+/** Texts of units with their drop-ins. */
+export interface Units {
+  readonly ours: string;
+  readonly docker: string;
+  /** systemd starts ours when the host boots. */
+  readonly isEnabled: boolean;
+}
+
 /** What tells who starts first. */
 export interface StartOrder {
-  /** Texts of systemd's units with their drop-ins; undefined where there is none of ours. */
-  readonly units: { readonly ours: string; readonly docker: string } | undefined;
+  /** systemd's units: our service and its socket, docker's; undefined where there is none of ours. */
+  readonly units: Units | undefined;
   /** Seconds since boot; undefined where it does not run. */
   readonly daemon: number | undefined;
   readonly dockerd: number | undefined;
@@ -77,6 +86,11 @@ export function judgeOrder({ units, daemon, dockerd, networks }: StartOrder): Ve
   if (units) {
     if (!isOrdered(units.ours, 'Before', DOCKER_UNIT) && !isOrdered(units.docker, 'After', UNIT))
       return problem(`systemd may start ${DOCKER_UNIT} before ${UNIT}: ${waits}`, BEFORE);
+    if (!units.isEnabled)
+      return warning(
+        `systemd does not start ${UNIT} when the host boots: ${waits}`,
+        `systemctl enable ${SOCKET_UNIT} ${UNIT}`,
+      );
     return ok(`systemd starts ${UNIT} before ${DOCKER_UNIT}`);
   }
   if (daemon === undefined || dockerd === undefined) return ok('nothing is known to start in a wrong order');
@@ -104,10 +118,17 @@ function isOrdered(unit: string, word: 'Before' | 'After', other: string): boole
   );
 }
 
-/** Exported for its test. */
-export function readUnits(folders: readonly string[]): StartOrder['units'] {
-  const ours = readUnit(folders, UNIT);
-  return ours === undefined ? undefined : { ours, docker: readUnit(folders, DOCKER_UNIT) ?? '' };
+/** `folders`: where systemd looks, in its order. */
+export function readUnits(folders: readonly string[]): Units | undefined {
+  const own = [UNIT, SOCKET_UNIT];
+  const ours = own.flatMap(unit => readUnit(folders, unit) ?? []);
+  if (ours.length === 0) return undefined;
+  const isEnabled = folders.some(folder =>
+    listOf(folder).some(
+      name => name.endsWith('.wants') && own.some(unit => isThere(join(folder, name, unit))),
+    ),
+  );
+  return { ours: ours.join('\n'), docker: readUnit(folders, DOCKER_UNIT) ?? '', isEnabled };
 }
 
 /** The first that is found, with the drop-ins of all folders. */
@@ -116,9 +137,18 @@ function readUnit(folders: readonly string[], name: string): string | undefined 
   if (file === undefined) return undefined;
   const more = folders.flatMap(folder => {
     const dropIns = join(folder, `${name}.d`);
-    return existsSync(dropIns) ? readdirSync(dropIns).map(one => join(dropIns, one)) : [];
+    return listOf(dropIns).map(one => join(dropIns, one));
   });
   return [file, ...more.filter(one => one.endsWith('.conf'))]
     .map(one => readFileSync(one, 'utf8'))
     .join('\n');
+}
+
+function listOf(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
+}
+
+/** A link counts, whatever it leads to: units are enabled by links. */
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }

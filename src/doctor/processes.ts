@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 
 /** Processes of this host, by /proc. Needs root. Synchronous: a few ms for a thousand processes. */
 
@@ -10,12 +10,15 @@ export function processes(): number[] {
   return readdirSync('/proc').flatMap(name => (/^\d+$/.test(name) ? [Number(name)] : []));
 }
 
-/** The process that listens on a unix socket; undefined where none is seen. `path`: as it was bound. */
-export function listenerOn(path: string): number | undefined {
+/**
+ * The daemon that listens on a unix socket; undefined where none is seen. A service manager that holds the socket for it is
+ * none. `path`: as it was bound.
+ */
+export function daemonOn(path: string): number | undefined {
   const inodes = listeningInodes(readText('/proc/net/unix') ?? '', path);
   if (inodes.length === 0) return undefined;
   const targets = new Set(inodes.map(inode => `socket:[${inode}]`));
-  return processes().find(pid => openFiles(pid).some(file => targets.has(file)));
+  return processes().find(pid => !isServiceManager(pid) && openFiles(pid).some(file => targets.has(file)));
 }
 
 /** Inodes of sockets that listen on a path, by the text of /proc/net/unix. */
@@ -37,9 +40,10 @@ export function shortName(pid: number): string {
   return (readText(`/proc/${pid}/comm`) ?? '').trim();
 }
 
-/** Its environment; undefined where it is gone, or sees other files than we do: paths in it would mean other files. */
+/** Its environment; undefined where it is gone, or sees other files than we do: paths in it would mean other files. A
+ *  service of systemd has mounts of its own, but the same files. */
 export function environmentOf(pid: number): Record<string, string> | undefined {
-  if (namespaceOf(pid, 'mnt') !== namespaceOf('self', 'mnt')) return undefined;
+  if (!isSameFile(`/proc/${pid}/root/etc`, '/etc')) return undefined;
   const text = readText(`/proc/${pid}/environ`);
   if (text === undefined) return undefined;
   const pairs = text.split('\0').filter(entry => entry.includes('='));
@@ -60,11 +64,16 @@ export function startTime(stat: string): number | undefined {
   return fields.length > 19 && Number.isFinite(ticks) ? ticks / TICKS : undefined;
 }
 
-function namespaceOf(pid: number | 'self', kind: string): string | undefined {
+function isServiceManager(pid: number): boolean {
+  return ['systemd', 'init', 'systemd-socket-'].includes(shortName(pid));
+}
+
+function isSameFile(one: string, other: string): boolean {
   try {
-    return readlinkSync(`/proc/${pid}/ns/${kind}`);
+    const [a, b] = [statSync(one), statSync(other)];
+    return a.dev === b.dev && a.ino === b.ino;
   } catch {
-    return undefined;
+    return false;
   }
 }
 

@@ -1,4 +1,4 @@
-import { environmentOf, listenerOn } from './processes.js';
+import { environmentOf, daemonOn } from './processes.js';
 import type { Environment } from '../setting-kinds.js';
 
 /** Names of settings, as a daemon's environment has them beside much else. */
@@ -15,7 +15,7 @@ export function daemonSettings(
   env: Environment,
   socketDirOf: (env: Environment) => string,
 ): { readonly env: Environment; readonly from: number | undefined } {
-  const pid = listenerOn(`${socketDirOf(env)}/calico.sock`);
+  const pid = daemonOn(`${socketDirOf(env)}/calico.sock`);
   const theirs = pid === undefined ? undefined : environmentOf(pid);
   if (!theirs) return { env, from: undefined };
   return { ...mergeSettings(env, theirs, pid) };

@@ -14,7 +14,7 @@ import { parseIpPool } from '../model/ip-pool.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { askDocker } from './docker-api.js';
 import type { DockerFacts } from './docker-api.js';
-import { listenerOn, processes, shortName } from './processes.js';
+import { daemonOn, processes, shortName } from './processes.js';
 
 /** What is examined. What several checks need is asked for once. */
 export interface Subject {
@@ -55,7 +55,7 @@ export async function withSubject<T>(
     return await work({
       config,
       version,
-      daemon: listenerOn(`${config.socketDir}/calico.sock`),
+      daemon: daemonOn(`${config.socketDir}/calico.sock`),
       dockerd: config.dockerHost.startsWith('unix:') ? findDockerd() : undefined,
       docker: once(() => askDocker(config.dockerHost)),
       etcd,

@@ -112,8 +112,10 @@ export class NftNetlink {
     return { counts, digest: hash.digest('hex') };
   }
 
-  /** A digest of all that a table of family inet is, with its elements; changes when anything does. Throws NetlinkError. */
+  /** A digest of all that a table of family inet is, with its elements; empty where there is none. Throws NetlinkError. */
   async digest(table: string): Promise<string> {
+    const handle = await this.tableHandle(table);
+    if (handle === undefined) return '';
     const sets: string[] = [];
     await this.open().dump({ type: GET.sets, body: about(table), what: `list sets of ${table}` }, data => {
       eachAttribute(data, 4, (type, start, end) => {

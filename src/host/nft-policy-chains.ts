@@ -113,6 +113,10 @@ export class PolicyChains {
   /** Address sets that are of ranges: it is part of their names, which the rules say. */
   private ranges: ReadonlySet<SetId> = new Set();
 
+  private last:
+    | { readonly wanted: ReadonlySet<Judging>; readonly rules: HostPolicy['rules']; readonly chains: Chains }
+    | undefined;
+
   /** Name of the chain that judges so. */
   chainOf(judgement: Judgement, direction: Direction): string {
     return this.judging(judgement, direction).name;
@@ -120,23 +124,32 @@ export class PolicyChains {
 
   /** All chains of the policy but the base chains; one that is as in the last policy is the same array. Throws HostError. */
   all(policy: HostPolicy): Chains {
-    this.lookAtSets(policy);
-    const chains = new Map<string, readonly string[]>();
-    for (const { ingress, egress } of policy.endpoints.values()) {
-      this.add(chains, policy, this.judging(ingress, 'ingress'));
-      this.add(chains, policy, this.judging(egress, 'egress'));
+    const wanted = new Set<Judging>();
+    for (const { ingress, egress } of policy.endpoints.values())
+      wanted.add(this.judging(ingress, 'ingress')).add(this.judging(egress, 'egress'));
+    const isSameRanges = this.lookAtSets(policy);
+    const { last } = this;
+    // One more container of a kind that there is.
+    if (last && isSameRanges && isSameSet(wanted, last.wanted) && isSameMap(policy.rules, last.rules)) {
+      this.last = { ...last, rules: policy.rules };
+      return last.chains;
     }
+    const chains = new Map<string, readonly string[]>();
+    for (const judging of wanted) this.add(chains, policy, judging);
     for (const id of this.lines.keys()) if (!policy.rules.has(id)) this.lines.delete(id);
     for (const name of this.tierLines.keys()) if (!chains.has(name)) this.tierLines.delete(name);
+    this.last = { wanted, rules: policy.rules, chains };
     return chains;
   }
 
-  private lookAtSets({ addressSets }: HostPolicy): void {
+  /** Whether the same sets as before are of ranges. */
+  private lookAtSets({ addressSets }: HostPolicy): boolean {
     const ranges = new Set<SetId>();
     for (const [id, set] of addressSets) if (isRanges(set)) ranges.add(id);
-    const isSame = ranges.size === this.ranges.size && [...ranges].every(id => this.ranges.has(id));
+    const isSame = isSameSet(ranges, this.ranges);
     this.ranges = ranges;
     if (!isSame) this.lines.clear();
+    return isSame;
   }
 
   private add(chains: Map<string, readonly string[]>, policy: HostPolicy, judging: Judging): void {
@@ -197,6 +210,19 @@ export class PolicyChains {
 }
 
 const CLOSED = ['drop'];
+
+function isSameSet<T>(a: ReadonlySet<T>, b: ReadonlySet<T>): boolean {
+  if (a.size !== b.size) return false;
+  for (const one of a) if (!b.has(one)) return false;
+  return true;
+}
+
+function isSameMap<T>(a: ReadonlyMap<string, T>, b: ReadonlyMap<string, T>): boolean {
+  if (a === b) return true;
+  if (a.size !== b.size) return false;
+  for (const [key, value] of a) if (b.get(key) !== value) return false;
+  return true;
+}
 
 /** Whether two chains say the same. */
 export function sameLines(a: readonly string[], b: readonly string[]): boolean {

@@ -145,6 +145,7 @@ function chainChanges(
 ): Pick<PolicyChange, 'addChains' | 'fillChains' | 'removeChains'> {
   const addChains: string[] = [];
   const fillChains = new Map<string, readonly string[]>();
+  if (before === after) return { addChains, fillChains, removeChains: [] };
   for (const [name, lines] of after) {
     const old = before.get(name);
     if (old === undefined) addChains.push(name);

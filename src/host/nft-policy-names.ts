@@ -46,8 +46,21 @@ export function checkNumber(value: number, most: number): number {
   throw new HostError(`${value} is no number from 0 to ${most}`);
 }
 
+/** Hashing takes a few microseconds, and each change asks for thousands of names. */
+const known = new Map<string, string>();
+const KNOWN_LIMIT = 100_000;
+
 /** For people to find it, and a hash for it to be only this one. */
 function named(id: string): string {
+  const before = known.get(id);
+  if (before !== undefined) return before;
+  const name = makeName(id);
+  if (known.size >= KNOWN_LIMIT) known.clear();
+  known.set(id, name);
+  return name;
+}
+
+function makeName(id: string): string {
   const readable = id.replace(/[^A-Za-z0-9]+/g, '_').replace(/^_|_$/g, '');
   return `${readable.slice(0, READABLE)}_${digest(id)}`;
 }

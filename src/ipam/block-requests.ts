@@ -38,6 +38,11 @@ export function isHeldBy(block: Block, ordinal: number, { handle, request }: Ass
 /** Why a block gave no address: it does not exist, has none free, is not ours to use, or its pool cannot be used. */
 export type NoAssignment = 'gone' | 'full' | 'foreign' | 'no pool' | { readonly heldBy: AllocationAttribute };
 
+/** Tells an assignment from the reason why there is none. */
+export function isAssignment(result: Assignment | NoAssignment): result is Assignment {
+  return typeof result === 'object' && 'address' in result;
+}
+
 type AssignRequest = BlockRequest<Assignment | NoAssignment>;
 type InDoubt = (assignment: Assignment) => void;
 

@@ -25,7 +25,7 @@ export interface JoinerParts {
   /** Brings the host up to date with what the datastore says, before a container can talk. */
   applyHostState(): Promise<void>;
   /** Resolves when the kernel enforces an endpoint's policy; before that nothing passes. Throws HostError, DatastoreError. */
-  enforcePolicy(endpointId: string): Promise<void>;
+  enforcePolicy(endpointId: string, sandboxKey: string): Promise<void>;
   readonly log: Logger;
 }
 
@@ -64,7 +64,7 @@ export class Joiner {
     if (network.internal) await this.parts.applyHostState();
     await Promise.all([
       dataplane.attach(this.wiringOf(endpoint, mtu, place)),
-      this.parts.enforcePolicy(endpoint.endpointId),
+      this.parts.enforcePolicy(endpoint.endpointId, sandbox),
     ]);
     const siblings = this.sandboxes
       .siblings(endpoint.endpointId)

@@ -38,6 +38,7 @@ export class PolicyResolver {
   private readonly tiers = new Map<string, Tier>();
   private readonly policies = new Map<string, Policy>();
   private readonly profiles = new Map<string, Profile>();
+  private readonly askingProfiles = new Set<string>();
   private readonly networkSets = new Map<string, NetworkSet>();
   private readonly endpoints = new Map<string, PolicyEndpoint>();
   private readonly local = new Map<string, Local>();
@@ -89,6 +90,8 @@ export class PolicyResolver {
   setProfile(name: string, profile: Profile | undefined): void {
     const before = this.profiles.get(name);
     put(this.profiles, name, profile);
+    if (profile && asksForLabels(profile)) this.askingProfiles.add(name);
+    else this.askingProfiles.delete(name);
     for (const direction of DIRECTIONS) this.active.refresh(profileRulesId(name, direction));
     if (JSON.stringify(before?.labels) === JSON.stringify(profile?.labels)) return;
     for (const key of this.endpointsOfProfile.get(name) ?? []) this.label(key);
@@ -119,6 +122,14 @@ export class PolicyResolver {
           this.stale.add(other);
     }
     this.label(key);
+  }
+
+  /**
+   * Whether labels that a container brings could decide anything. Where there are no policies, and profiles select only by
+   * labels that they give themselves, they could not.
+   */
+  get asksForLabels(): boolean {
+    return this.policies.size > 0 || this.askingProfiles.size > 0;
   }
 
   /** What the host is to enforce now. */
@@ -235,6 +246,13 @@ export class PolicyResolver {
     if (kind === 'policy') return this.policies.get(key)?.[direction] ?? [];
     return (this.profileOf(key) ?? missingProfile(key))[direction];
   }
+}
+
+function asksForLabels({ labels, ingress, egress }: Profile): boolean {
+  const own = new Set(Object.keys(labels).map(label => `has(${label})`));
+  return [...ingress, ...egress]
+    .flatMap(({ source, destination }) => [source, destination])
+    .some(({ selector, notSelector }) => notSelector || (selector && !own.has(selector.text)));
 }
 
 function put<T>(map: Map<string, T>, key: string, value: T | undefined): void {

@@ -21,6 +21,9 @@ const DIST = join(ROOT, 'dist');
 /** Names the code in dist/. Its time of change is that of the last build that made a difference. */
 export const BUILD_STAMP = join(DIST, 'build.sha256');
 
+/** Of what dist/ was made: where that is the same nothing is compiled. */
+const SOURCES = join(DIST, 'sources.sha256');
+
 /** What `bin` in package.json points to. */
 export const MAIN = join(DIST, 'main.js');
 
@@ -30,6 +33,7 @@ export const MAIN = join(DIST, 'main.js');
  * compiler's.
  */
 export async function build() {
+  if (existsSync(SOURCES) && readFileSync(SOURCES, 'utf8') === digests()) return;
   const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
   const fresh = mkdtempSync(join(ROOT, 'dist-'));
   try {
@@ -41,6 +45,24 @@ export async function build() {
     rmSync(fresh, { recursive: true });
   }
   stamp();
+  writeFileSync(SOURCES, digests());
+}
+
+/** What is compiled, with what, and what came of it. */
+function digests() {
+  const inputs = filesIn(join(ROOT, 'src')).map(name => join(ROOT, 'src', name));
+  const outputs = filesIn(DIST)
+    .filter(name => name.endsWith('.js'))
+    .map(name => join(DIST, name));
+  const rest = ['tsconfig.json', 'package-lock.json'].map(name => join(ROOT, name));
+  return `${digestOf([...inputs, ...rest])} ${digestOf(outputs)}\n`;
+}
+
+/** @param {string[]} files */
+function digestOf(files) {
+  const hash = createHash('sha256');
+  for (const file of files.sort()) hash.update(file).update(readFileSync(file));
+  return hash.digest('hex');
 }
 
 /** @param {string} fresh */
@@ -52,12 +74,13 @@ function replace(fresh) {
     mkdirSync(dirname(to), { recursive: true });
     renameSync(from, to);
   }
-  const wanted = new Set([...files, basename(BUILD_STAMP)]);
+  const wanted = new Set([...files, basename(BUILD_STAMP), basename(SOURCES)]);
   for (const name of filesIn(DIST)) if (!wanted.has(name)) rmSync(join(DIST, name));
 }
 
 /** @param {string} folder */
 function filesIn(folder) {
+  if (!existsSync(folder)) return [];
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter(entry => entry.isFile())
     .map(entry => relative(folder, join(entry.parentPath, entry.name)));
@@ -65,10 +88,11 @@ function filesIn(folder) {
 
 /** Its time is that of the last build that made a difference. */
 function stamp() {
-  const hash = createHash('sha256');
-  for (const name of readdirSync(DIST, { recursive: true }).map(String).sort())
-    if (name.endsWith('.js')) hash.update(name).update(readFileSync(join(DIST, name)));
-  const digest = `${hash.digest('hex')}\n`;
+  const digest = `${digestOf(
+    filesIn(DIST)
+      .filter(name => name.endsWith('.js'))
+      .map(name => join(DIST, name)),
+  )}\n`;
   if (!existsSync(BUILD_STAMP) || readFileSync(BUILD_STAMP, 'utf8') !== digest)
     writeFileSync(BUILD_STAMP, digest);
 }

@@ -130,7 +130,7 @@ describe.concurrent('etcd', () => {
     }
   });
 
-  it('that is too old, full, and in another time zone of its own', async () => {
+  it('that is too old, full, and with a clock of its own', async () => {
     const address = await serving((request, response) => {
       response.setHeader('Date', new Date(Date.now() - 3_600_000).toUTCString());
       if (request.url === '/version') response.end('{"etcdserver":"3.2.26","etcdcluster":"3.2.0"}');
@@ -146,7 +146,7 @@ describe.concurrent('etcd', () => {
       `problem etcd: the etcd member http://${full} is not healthy: ALARM NOSPACE`,
     );
     expect(found).toContainEqual(
-      expect.stringMatching(/^warning clock: this host's clock is 3(600|599) s ahead of/),
+      expect.stringMatching(/^warning clock: this host's clock is 3(59|60)\d s ahead of/),
     );
   });
 

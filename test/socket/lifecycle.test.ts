@@ -31,7 +31,9 @@ beforeEach(async () => {
   // A node of its own for each test: block places depend on the name.
   daemon = await new TestDaemon(etcd.endpoint, { NODENAME: `node-${(index += 1)}` }).start();
   await expect
-    .poll(async () => Object.keys(await daemon.dump()).filter(key => key.includes('/ippools/')))
+    .poll(async () => Object.keys(await daemon.dump()).filter(key => key.includes('/ippools/')), {
+      timeout: 20_000,
+    })
     .toHaveLength(1);
 });
 afterEach(async () => {

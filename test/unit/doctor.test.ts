@@ -90,6 +90,9 @@ describe('Docker', () => {
     expect(readUnits([etc, lib])).toBeUndefined();
     writeFileSync(join(lib, 'calico-libnetwork.service'), '[Unit]\nDescription=x\n');
     writeFileSync(join(lib, 'docker.service'), '[Unit]\nAfter=network-online.target\n');
+    const wants = join(etc, 'multi-user.target.wants');
+    mkdirSync(wants);
+    symlinkSync(join(lib, 'calico-libnetwork.service'), join(wants, 'calico-libnetwork.service'));
     const judge = () =>
       judgeOrder({ units: readUnits([etc, lib]), daemon: undefined, dockerd: undefined, networks: 0 });
     expect(judge()).toMatchObject({
@@ -99,9 +102,20 @@ describe('Docker', () => {
     writeFileSync(join(etc, 'docker.service.d', 'order.conf'), '[Unit]\nAfter=calico-libnetwork.service\n');
     expect(judge().level).toBe('ok');
     rmSync(join(etc, 'docker.service.d'), { recursive: true });
+    writeFileSync(join(etc, 'calico-libnetwork.socket'), '[Unit]\nBefore=docker.service\n');
+    expect(judge().level).toBe('ok');
+    rmSync(join(etc, 'calico-libnetwork.socket'));
     writeFileSync(join(etc, 'calico-libnetwork.service'), '[Unit]\nBefore=x.service docker.service\n');
     expect(judge().level).toBe('ok');
+    rmSync(wants, { recursive: true });
+    expect(judge()).toMatchObject({ level: 'warning', remedy: expect.stringContaining('systemctl enable') });
   });
+});
+
+it('the units that we ship start us before Docker', () => {
+  const units = readUnits([new URL('../../plugin-spec/systemd', import.meta.url).pathname]);
+  const facts = { daemon: undefined, dockerd: undefined, networks: 0 };
+  expect(units && judgeOrder({ ...facts, units: { ...units, isEnabled: true } }).level).toBe('ok');
 });
 
 describe('the plugin', () => {
