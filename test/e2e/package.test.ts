@@ -9,7 +9,7 @@ import type { Host } from '../bed/host.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import { Service, valuesOf } from '../bed/service.js';
-import { commandsIn } from './pages.js';
+import { documented } from './documented.js';
 
 describe('the npm package', () => {
   const folder = mkdtempSync(join(tmpdir(), 'calico-package-'));
@@ -17,6 +17,7 @@ describe('the npm package', () => {
   let bed: Bed;
   let host: Host;
   let tarball: string;
+  const guide = documented('install.md');
 
   beforeAll(async () => {
     bed = await Bed.up({ engine: '28' });
@@ -70,11 +71,7 @@ describe('the npm package', () => {
     await mount('-t', 'overlay', '-o', `lowerdir=${prefix}:/usr/local`, 'overlay', '/usr/local');
     mkdirSync('/etc/systemd/system', { recursive: true });
     await mount('-t', 'tmpfs', 'tmpfs', '/etc/systemd/system');
-    const commands = commandsIn('docs/install.md', 'A service of systemd').filter(
-      line => !/^(npm|systemctl) /.test(line),
-    );
-    expect(commands).toHaveLength(3);
-    for (const command of commands) await host.run(['sh', '-c', command]);
+    await guide.run('units', host);
     const units = ['socket', 'service'].map(kind => `/etc/systemd/system/calico-libnetwork.${kind}`);
     const { code, stdout, stderr } = await host.run(
       ['systemd-analyze', 'verify', '--man=no', '--recursive-errors=no', ...units],
@@ -96,8 +93,7 @@ describe('the npm package', () => {
   });
 
   it('is removed as documented', async () => {
-    const [remove = ''] = commandsIn('docs/install.md', 'Remove').filter(line => line.startsWith('rm '));
-    await host.run(['sh', '-c', remove]);
+    await guide.run('remove', host);
     expect(readdirSync(host.path('/etc/docker/plugins'))).toEqual([]);
     expect(readdirSync(host.path('/etc/systemd/system'))).toEqual([]);
   });

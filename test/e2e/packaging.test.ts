@@ -5,16 +5,9 @@ import { startEtcd } from '../bed/etcd.js';
 import type { Host } from '../bed/host.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
+import { documented } from './documented.js';
 import { CALICO, addressOf, container, expectCleanHost, ping, pingOutside, traces } from './calico-host.js';
-import { commandsIn } from './pages.js';
 import { ask, serveIn } from './traffic.js';
-
-/** The command of the guide that begins so. */
-function documented(begin: string): string {
-  const line = commandsIn('docs/install.md').find(each => each.startsWith(begin));
-  if (line === undefined) throw new Error(`docs/install.md has no command "${begin}"`);
-  return line;
-}
 
 describe('the driver in a container, and as a managed plugin', () => {
   let bed: Bed;
@@ -34,6 +27,8 @@ describe('the driver in a container, and as a managed plugin', () => {
   });
   afterAll(() => bed?.down());
 
+  const guide = documented('install.md');
+  const inClone = (text: string) => `cd ${REPOSITORY}\n${text}`;
   const networks = async (on: Host) =>
     (await on.docker('network', 'ls', '--format', '{{.Name}} {{.Driver}}'))
       .split('\n')
@@ -42,7 +37,7 @@ describe('the driver in a container, and as a managed plugin', () => {
 
   it('an image is built out of what a clone has, without a network', async () => {
     const base = await importBase(host);
-    await host.run(['sh', '-c', documented('docker build')], { cwd: REPOSITORY });
+    await guide.run('image', host, inClone);
     const sizeOf = async (name: string) =>
       Number(await host.docker('image', 'inspect', '--format', '{{.Size}}', name));
     const [own, its] = [await sizeOf('calico-libnetwork'), await sizeOf(base)];
@@ -58,7 +53,7 @@ describe('the driver in a container, and as a managed plugin', () => {
   });
 
   it('the image is the driver of the host it runs on, as documented', async () => {
-    await host.run(['sh', '-c', documented('docker run -d --name calico-libnetwork')]);
+    await guide.run('container', host);
     await poll('the driver', 20_000, async () =>
       (await host.docker('logs', 'calico-libnetwork')).includes('serving Docker'),
     );
@@ -91,7 +86,7 @@ describe('the driver in a container, and as a managed plugin', () => {
     const before = await addressOf(host, 'web');
     await host.docker('rm', '-f', 'calico-libnetwork');
     await ping(host, 'client', 'web');
-    await host.run(['sh', '-c', documented('docker run -d --name calico-libnetwork')]);
+    await guide.run('container', host);
     await host.docker('run', '--rm', '--net', 'net1', 'busybox', 'ping', '-c1', '-W3', before);
     await host.docker('rm', '-f', 'web', 'client');
     await host.docker('network', 'rm', 'net1');
@@ -101,19 +96,13 @@ describe('the driver in a container, and as a managed plugin', () => {
   });
 
   it('a managed plugin is made without a registry, and can be given every setting', async () => {
-    const { stdout } = await host.run([process.execPath, 'src/setup/plugin.mjs'], {
-      cwd: REPOSITORY,
-      timeout: 150_000,
-    });
+    const { stdout } = await guide.run('plugin', host, inClone);
     expect(stdout).toContain('docker plugin enable calico:latest');
-    await host.docker(
-      'plugin',
-      'set',
-      'calico:latest',
-      `ETCD_ENDPOINTS=${endpoint}`,
-      'CALICO_LIBNETWORK_GC_GRACE=5s',
-    );
-    await host.docker('plugin', 'enable', 'calico:latest');
+    await host.docker('network', 'rm', 'my_net');
+    // The guide's etcd is somebody's: ours is on the other host.
+    const ours = (text: string) =>
+      text.replace('http://10.0.0.1:2379', endpoint).replace('/etc/calico/certs', '/etc/ssl');
+    await guide.run('plugin-settings', host, ours);
     expect(await host.docker('plugin', 'ls', '--format', '{{.Name}} {{.Enabled}}')).toBe(
       'calico:latest true',
     );

@@ -1,8 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Host } from '../bed/host.js';
 import type { Machine } from '../bed/machine.js';
-import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 
 /** Not busybox: Debian's static one crashes in `wget -T`. */
@@ -26,21 +23,4 @@ export async function wgetIn(host: Host, container: string, url: string): Promis
 /** The page that `get` sees; its server may have started just now. */
 export function pageOf(url: string, get: (url: string) => Promise<string | undefined>): Promise<string> {
   return poll(`page ${url}`, 10_000, () => get(url));
-}
-
-/**
- * The commands of a document, or of its part under a heading: lines of indented blocks, each with what it is continued
- * by, without its comment.
- */
-export function commandsIn(file: string, heading?: string): string[] {
-  const text = readFileSync(join(REPOSITORY, file), 'utf8').replaceAll(/\\\n\s+/g, '');
-  const parts = text.split(/^(?=#+ )/m);
-  const part = parts.filter(
-    each => heading === undefined || each.split('\n')[0]?.replace(/^#+ /, '') === heading,
-  );
-  if (part.length === 0) throw new Error(`${file} has no heading "${String(heading)}"`);
-  return part
-    .flatMap(each => each.split('\n'))
-    .filter(line => /^ {4}\S/.test(line))
-    .map(line => line.trim().replace(/ {2,}#.*$/, ''));
 }
