@@ -64,8 +64,8 @@ async function setPolicies(hosts: readonly Host[], etcd: string, present: boolea
     }
   for (const host of hosts)
     await poll(`policies on ${host.name}`, 60_000, async () => {
-      const { stdout } = await host.run(['nft', '-t', 'list', 'table', 'inet', 'calico_policy']);
-      return stdout.includes('172.21.0.0/16') === present;
+      const { stdout } = await host.run(['nft', 'list', 'table', 'inet', 'calico_policy']);
+      return stdout.includes('172.21.0.0') === present;
     });
   await sleep(1_000);
 }
