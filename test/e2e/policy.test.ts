@@ -1,8 +1,10 @@
 import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Bed } from '../bed/bed.js';
 import { startEtcd } from '../bed/etcd.js';
 import type { Host } from '../bed/host.js';
+import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import { transpiled } from '../host/pretend-host.js';
 import { CALICO, container } from './calico-host.js';
@@ -215,6 +217,19 @@ describe('policy on two hosts', () => {
     for (const [index, host] of [h1, h2].entries()) await start(host, `other${index + 1}`, 'shared');
     const asks = everyPair([...FOUR, 'other1', 'other2'], KINDS);
     await parties.expect(asks, ask => isSql(ask) || isWithin(ask, 'database') || isWithin(ask, 'other'));
+    // What is explained is what was just seen.
+    const explained = await Promise.all(
+      everyPair(['frontend1', 'database2', 'other1'], [['tcp', SQL]]).map(async ask => {
+        const argv = [process.execPath, join(REPOSITORY, 'dist/main.js'), 'policy', 'explain'];
+        const ends = [ask.from, ask.to].map(name => parties.addressOf(name));
+        const result = await h1.run([...argv, ...ends, `tcp/${SQL}`], { check: false, env: env() });
+        const isAllowed = isSql(ask) || isWithin(ask, 'database') || isWithin(ask, 'other');
+        return result.code === (isAllowed ? 0 : 1)
+          ? []
+          : [`${ask.from} to ${ask.to}: ${result.stdout}${result.stderr}`];
+      }),
+    );
+    expect(explained.flat()).toEqual([]);
   });
 
   it('labels count from the first packet of a container', async () => {
