@@ -7,7 +7,7 @@ import type { Host } from '../bed/host.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import { transpiled } from '../host/pretend-host.js';
-import { CALICO, container } from './calico-host.js';
+import { CALICO, container, without } from './calico-host.js';
 import { everything } from './datastore.js';
 import { Parties, everyPair } from './parties.js';
 import type { Ask } from './parties.js';
@@ -25,14 +25,6 @@ const median = (values: readonly number[]) =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Infinity;
 const role = (name: string) => name.replace(/[0-9]/g, '');
 const label = (value: string) => ['--label', `org.projectcalico.label.role=${value}`];
-
-/** Takes a program from a host's /usr/sbin, and answers with what brings it back. */
-async function without(host: Host, program: string): Promise<() => Promise<unknown>> {
-  const script = `mkdir -p /run/real /run/less && mount --bind /usr/sbin /run/real && for each in /run/real/*; do
-    [ "\${each##*/}" = ${program} ] || ln -s "$each" /run/less/; done && mount --bind /run/less /usr/sbin`;
-  await host.run(['sh', '-c', script]);
-  return () => host.run(['umount', '/usr/sbin']);
-}
 
 describe('policy on two hosts', () => {
   let bed: Bed;
