@@ -1,7 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { loadConfig, printConfig, settingsTable } from '../../src/config.js';
-import { optionsTable } from '../../src/plugin/documented-options.js';
+import { loadConfig, printConfig } from '../../src/config.js';
 
 describe('settings', () => {
   it('have defaults for everything', () => {
@@ -47,11 +45,6 @@ describe('settings', () => {
     );
   });
 
-  it('stand in the README as the code has them', () => {
-    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
-    expect(readme).toContain(settingsTable());
-    expect(readme).toContain(optionsTable());
-  });
 });
 
 function thrown(work: () => unknown): string {
