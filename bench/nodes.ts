@@ -111,7 +111,7 @@ class RouteChanges {
   private readonly child: ChildProcess;
 
   /** By a child: a netlink socket of this process would end it when more comes than its buffer holds. */
-  constructor() {
+  constructor(private readonly log: () => string[]) {
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'ip', '-o', '-N', 'monitor', 'route'], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });
@@ -134,7 +134,9 @@ class RouteChanges {
       await work();
       await Promise.race([
         done,
-        sleep(10_000).then(() => Promise.reject(new Error(`${this.total} changes`))),
+        sleep(10_000).then(() =>
+          Promise.reject(new Error(`${this.total} changes\n${this.log().slice(-8).join('\n')}`)),
+        ),
       ]);
     });
   }
@@ -174,7 +176,7 @@ async function main({ etcd, daemon, start, log }: Bench): Promise<void> {
   await sleep(5_000);
   aim('resident memory', memory(pid, 'VmRSS'), '<=', 250, ' MB');
 
-  const changes = new RouteChanges();
+  const changes = new RouteChanges(log);
   await sleep(500);
   const [joins, leaves, busy, changed]: [number[], number[], number[], number[]] = [[], [], [], []];
   for (let round = 0; round < ROUNDS; round += 1) {

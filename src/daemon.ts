@@ -52,7 +52,11 @@ export async function startDaemon(
   };
   try {
     const observation = config.metricsAddress
-      ? await observe(config.metricsAddress, version, log.child({ module: 'metrics' }))
+      ? await observe(
+          config.metricsAddress,
+          { node: config.nodeName, version },
+          log.child({ module: 'metrics' }),
+        )
       : undefined;
     if (observation) closing.push(() => observation.close());
     const embedded = config.etcdEndpoints
@@ -87,7 +91,7 @@ export async function startDaemon(
       'serving Docker',
     );
     services.start();
-    observation?.follow(services, config.nodeName, etcd);
+    observation?.follow(services, etcd);
     closing.push(() => observation?.ending());
   } catch (error) {
     await close();

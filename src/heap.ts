@@ -12,6 +12,6 @@ const FLAG = '--heap-growing-percent=';
 export function growHeapFreely(): () => void {
   const usual = process.execArgv.findLast(argument => argument.startsWith(FLAG));
   if (usual === undefined) return () => undefined;
-  setFlagsFromString(`${FLAG}100`);
+  setFlagsFromString(`${FLAG}40`);
   return () => setFlagsFromString(usual);
 }

@@ -3,6 +3,7 @@ import type { Command } from './command.js';
 const RESOURCES = "Resources, as calicoctl's";
 const IPAM = 'Addresses';
 const CLUSTER = 'Hosts, networks and endpoints';
+const POLICY = 'Policy';
 
 /** Every command beside `serve`. */
 export const COMMANDS: readonly Command[] = [
@@ -34,4 +35,6 @@ export const COMMANDS: readonly Command[] = [
   { group: CLUSTER, name: 'node remove', usage: 'NAME [--dry-run]', help: 'free all that a dead host held', example: 'calico-libnetwork node remove worker-3', load: () => import('./node-remove.js') },
   // prettier-ignore
   { group: CLUSTER, name: 'doctor', usage: '[-o json]', help: 'look for what goes wrong in practice, and say what to do about it', example: 'calico-libnetwork doctor', load: () => import('./doctor.js') },
+  // prettier-ignore
+  { group: POLICY, name: 'policy explain', usage: 'FROM TO PROTO/PORT [--published]', help: 'say why a packet is allowed or denied, rule by rule', example: 'calico-libnetwork policy explain web db tcp/3306', load: () => import('./policy-explain.js') },
 ];

@@ -1,6 +1,7 @@
 import { hashedChain, rulesChain } from './nft-policy-names.js';
 import { canPass, renderRules } from './nft-policy-rules.js';
 import { isRanges } from './nft-policy-sets.js';
+import { PORT } from './vxlan-messages.js';
 import type { Direction, HostPolicy, HostRule, HostTier, Judgement, RulesId, SetId } from './policy.js';
 
 /** Chains by name, each with its lines. */
@@ -44,6 +45,7 @@ export function baseChains(prefix: string): Chains {
       [
         'type filter hook forward priority -2; policy accept;',
         FORWARDED,
+        ...noTunnels(from),
         'iifname vmap @egress',
         `${from} drop`,
       ],
@@ -63,6 +65,7 @@ export function baseChains(prefix: string): Chains {
         'type filter hook input priority -1; policy accept;',
         `${from} ${FROM_CONTAINER} accept`,
         REPLIES,
+        ...noTunnels(from),
         'iifname vmap @egress',
         `${from} drop`,
       ],
@@ -88,6 +91,14 @@ export function baseChains(prefix: string): Chains {
       ],
     ],
   ]);
+}
+
+/**
+ * Whoever can send encapsulated packets to a host can send them from any address: what the host unpacks has passed
+ * nobody's check of its source. Felix drops VXLAN and IP-in-IP of containers too.
+ */
+function noTunnels(from: string): string[] {
+  return [`${from} udp dport ${PORT} drop`, `${from} meta l4proto 4 drop`];
 }
 
 /** A judgement as chains: its own, those of its tiers, and the profiles it ends with. */

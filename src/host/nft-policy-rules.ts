@@ -108,8 +108,7 @@ function combine(...parts: readonly Match[]): string[] {
  */
 function protocolMatch(rule: HostRule, family: Family | undefined): Match {
   const { protocol, notProtocol, icmp, notIcmp, source, destination } = rule;
-  let possible = PROTOCOLS;
-  if (protocol !== undefined) possible = possible.filter(one => one === checkNumber(protocol, 255));
+  let possible = protocol === undefined ? PROTOCOLS : [checkNumber(protocol, 255)];
   if (notProtocol !== undefined) possible = possible.filter(one => one !== checkNumber(notProtocol, 255));
   // What has no ports is no packet that a rule with ports is about, not even with "not these ports".
   if (speaksOfPorts(source) || speaksOfPorts(destination))
@@ -132,10 +131,10 @@ function protocolMatch(rule: HostRule, family: Family | undefined): Match {
 }
 
 function protocolText(possible: readonly number[]): Match {
-  const missing = PROTOCOLS.filter(one => !possible.includes(one));
-  if (missing.length === 0) return [''];
+  if (possible.length === PROTOCOLS.length) return [''];
   if (possible.length === 0) return NEVER;
-  const [not, list] = possible.length <= missing.length ? ['', possible] : ['!= ', missing];
+  const isFew = possible.length < PROTOCOLS.length / 2;
+  const [not, list] = isFew ? ['', possible] : ['!= ', PROTOCOLS.filter(one => !possible.includes(one))];
   return [`meta l4proto ${not}${list.length === 1 ? list.join('') : `{ ${list.join(', ')} }`}`];
 }
 

@@ -10,7 +10,7 @@ import { changeScript, closedScript, tableScript } from './nft-policy-script.js'
 import { baseChains } from './nft-policy-chains.js';
 import { hasElements } from './nft-policy-listing.js';
 import type { HostPolicy } from './policy.js';
-import { run } from './run.js';
+import { CommandError, run } from './run.js';
 
 /** A change is tried so often against other programs that change nftables at the same time. */
 const TRIES = 10;
@@ -107,6 +107,8 @@ export class PolicyTable {
     try {
       await this.make(change, rendered, present);
     } catch (error) {
+      // Without nft there is no replacing either.
+      if (error instanceof CommandError && error.isMissing) throw error;
       this.log.warn({ reason: reason(error) }, 'the policy table takes no change: replacing it');
       await this.replace(rendered);
     }

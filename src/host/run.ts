@@ -13,7 +13,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   nsenter: 'util-linux',
 };
 
-/** A command failed, or does not exist (`isMissing`). The message is its command line and what it said. */
+/** A command failed, or cannot be run at all (`isMissing`). The message is its command line and what it said. */
 export class CommandError extends HostError {
   constructor(
     message: string,
@@ -50,6 +50,7 @@ function commandError(line: string, command: string, error: ExecError, stderr: s
       true,
     );
   }
+  if (error.code === 'EACCES') return new CommandError(`${line}: the command must not be run`, true);
   const said = stderr.trim();
   const how =
     error.killed === true ? `no answer within ${TIMEOUT_MS} ms` : `exit status ${String(error.code)}`;

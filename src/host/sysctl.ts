@@ -92,7 +92,8 @@ function isGone(error: unknown): boolean {
 
 function remedy(error: unknown): string {
   const code = codeOf(error);
-  if (code === 'EROFS') return '; /proc/sys is read-only here: run in the host, or give the container -v /proc/sys:/host/proc/sys';
+  if (code === 'EROFS')
+    return '; /proc/sys is read-only here: run in the host, or give the container -v /proc/sys:/host/proc/sys';
   if (code === 'EACCES' || code === 'EPERM') return '; the daemon needs root in the host network namespace';
   return '';
 }

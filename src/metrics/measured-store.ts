@@ -1,9 +1,10 @@
 import type { Listing, Store, Watcher } from '../datastore/store.js';
 import { measured } from './metrics.js';
 import type { Metrics } from './metrics.js';
+import type { PoolUse } from './pool-use.js';
 
-/** The store, whose answers are timed and whose watches' gaps are counted. */
-export function measuredStore(store: Store, metrics: Metrics): Store {
+/** The store, whose answers are timed and whose watches' gaps are counted; `use` overhears what they say of blocks. */
+export function measuredStore(store: Store, metrics: Metrics, use?: Pick<PoolUse, 'overhear'>): Store {
   const timed = <T>(operation: string, work: () => Promise<T>): Promise<T> =>
     measured(work, (isOk, seconds) => metrics.asked(operation, isOk, seconds));
   store.onRewind(() => metrics.rewound());
@@ -20,7 +21,8 @@ export function measuredStore(store: Store, metrics: Metrics): Store {
         revoke: () => timed('revoke', () => lease.revoke()),
       };
     },
-    watch: (prefix, watcher) => store.watch(prefix, countingGaps(prefix, watcher, metrics)),
+    watch: (prefix, watcher) =>
+      store.watch(prefix, countingGaps(prefix, use?.overhear(prefix, watcher) ?? watcher, metrics)),
     ping: () => timed('ping', () => store.ping()),
     onRewind: listener => store.onRewind(listener),
     close: () => store.close(),

@@ -13,29 +13,34 @@ export interface Observation {
   readonly metrics: Metrics;
   /** The store, measured. */
   measure(store: Store): Store;
-  /** The daemon serves Docker: from now on its own state counts. `store`: for a watch of all blocks. */
-  follow(services: Pick<Services, 'figures' | 'waitingFor'>, node: string, store: Store): void;
+  /** The daemon serves Docker, and has begun to follow the datastore: from now on its own state counts. `store`: for a watch
+   *  of all blocks, where it has none itself (beside a Felix). */
+  follow(services: Pick<Services, 'figures' | 'waitingFor'>, store: Store): void;
   /** It still answers, but is no longer ready. */
   ending(): void;
   close(): Promise<void>;
 }
 
 /** Serves metrics, liveness and readiness; not ready before {@link Observation.follow}. */
-export function startObservation(address: ListenAddress, version: string, log: Logger): Observation {
-  const metrics = createPrometheusMetrics(version);
+export function startObservation(
+  address: ListenAddress,
+  who: { readonly node: string; readonly version: string },
+  log: Logger,
+): Observation {
+  const metrics = createPrometheusMetrics(who.version);
   let waitingFor = (): readonly string[] => ['the daemon is starting: it does not serve Docker yet'];
-  let use: PoolUse | undefined;
+  const use = new PoolUse(who.node);
+  let unfollow = (): void => undefined;
   const server = serveMetrics(address, metrics, () => waitingFor(), log);
   return {
     metrics,
-    measure: store => measuredStore(store, metrics),
-    follow(services, node, store) {
+    measure: store => measuredStore(store, metrics, use),
+    follow(services, store) {
       waitingFor = () => services.waitingFor();
-      const poolUse = new PoolUse(store, node, log);
-      use = poolUse;
+      unfollow = use.follow(store);
       metrics.lookAt({
         ...services.figures,
-        poolUse: () => poolUse.figures(services.figures.pools()),
+        poolUse: () => use.figures(services.figures.pools()),
         isReady: () => waitingFor().length === 0,
       });
     },
@@ -43,7 +48,7 @@ export function startObservation(address: ListenAddress, version: string, log: L
       waitingFor = () => ['the daemon is ending'];
     },
     async close() {
-      use?.close();
+      unfollow();
       await server.close();
     },
   };

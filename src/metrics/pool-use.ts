@@ -1,9 +1,7 @@
 import { BLOCKS_PREFIX, parseBlockKey } from '../datastore/keys.js';
-import { Mirror } from '../datastore/mirror.js';
-import type { Store } from '../datastore/store.js';
+import type { Store, Watcher } from '../datastore/store.js';
 import { covers, formatCidr, size } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
-import type { Logger } from '../log.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { isObject } from '../model/json.js';
 
@@ -29,28 +27,69 @@ interface BlockUse {
 
 /** Others get a turn after so many blocks: a cluster may have a hundred thousand. */
 const AT_ONCE = 2_000;
-/** What a digest begins with; no JSON does. */
-const DIGEST = '=';
 
 /**
- * How full the pools are: a copy of what counts of all blocks, kept by a watch of its own, so that a scrape asks nobody.
- * Made only where somebody measures; it costs the memory of two numbers and a name per block.
+ * How full the pools are: what counts of all blocks, in memory, so that a scrape asks nobody. It listens to the watch of
+ * blocks that the daemon has for its routes ({@link overhear}): blocks come with every address that anybody takes, and to
+ * receive each twice would cost a call more than all counters do.
  */
 export class PoolUse {
-  private readonly blocks: Mirror<BlockUse>;
+  private readonly blocks = new Map<string, BlockUse>();
+  private isRead = false;
+  private overheard: Watcher | undefined;
 
-  /** Begins to follow. */
-  constructor(
-    store: Store,
-    private readonly node: string,
-    log: Logger,
-  ) {
-    this.blocks = new Mirror(store, BLOCKS_PREFIX, parseBlockUse, log, digestBlockUse);
+  constructor(private readonly node: string) {}
+
+  /** The same watcher, where `prefix` is that of all blocks: what it is told is counted as well. */
+  overhear(prefix: string, watcher: Watcher): Watcher {
+    if (prefix !== BLOCKS_PREFIX || this.overheard) return watcher;
+    this.overheard = watcher;
+    const { digest } = watcher;
+    let isDigested = false;
+    return {
+      digest: (key, value) => {
+        isDigested = true;
+        this.see(key, value);
+        return digest ? digest(key, value) : value;
+      },
+      snapshot: listing => {
+        const keys = new Set<string>();
+        for (const { key, value } of listing.entries) {
+          keys.add(key);
+          // Not every store makes digests.
+          if (!isDigested) this.see(key, value);
+        }
+        isDigested = false;
+        for (const key of this.blocks.keys()) if (!keys.has(key)) this.blocks.delete(key);
+        this.isRead = true;
+        watcher.snapshot(listing);
+      },
+      put: entry => {
+        this.see(entry.key, entry.value);
+        watcher.put(entry);
+      },
+      deleted: (key, revision) => {
+        this.blocks.delete(key);
+        watcher.deleted(key, revision);
+      },
+      lost: error => watcher.lost?.(error),
+    };
   }
 
-  /** The figures of these pools, from memory; blocks in none of them do not count. Undefined before all was read. */
+  /** Watches by itself, unless somebody does already. Returns what ends it. */
+  follow(store: Store): () => void {
+    if (this.overheard) return () => undefined;
+    const nothing = (): void => undefined;
+    const watch = store.watch(
+      BLOCKS_PREFIX,
+      this.overhear(BLOCKS_PREFIX, { digest: () => '', snapshot: nothing, put: nothing, deleted: nothing }),
+    );
+    return () => watch.close();
+  }
+
+  /** The figures of these pools; blocks in none of them do not count. Undefined before all was read. */
   async figures(pools: readonly IpPool[]): Promise<readonly PoolFigures[] | undefined> {
-    if (!this.blocks.isCurrent && this.blocks.size === 0) return undefined;
+    if (!this.isRead) return undefined;
     const sums = pools.map(pool => ({ pool, inUse: 0, blocks: 0, ownBlocks: 0 }));
     let count = 0;
     for (const { cidr, inUse, owner } of this.blocks.values()) {
@@ -70,28 +109,30 @@ export class PoolUse {
     }));
   }
 
-  close(): void {
-    this.blocks.close();
+  private see(key: string, value: string): void {
+    const use = parseBlockUse(key, value);
+    if (use) this.blocks.set(key, use);
+    else this.blocks.delete(key);
   }
 }
 
-/** The part of a block's text that is counted, for {@link parseBlockUse}. */
-export function digestBlockUse(key: string, text: string): string {
-  const use = parseBlockUse(key, text);
-  return use ? `${DIGEST}${use.inUse} ${use.owner}` : text;
-}
-
-/** Reads that of a block or of its digest; undefined where it is neither. */
+/** Reads what counts of a block; undefined where it is none. */
 export function parseBlockUse(key: string, text: string): BlockUse | undefined {
   const cidr = parseBlockKey(key);
-  if (!cidr) return undefined;
-  if (text.startsWith(DIGEST)) {
-    const [inUse = '', owner = ''] = text.slice(1).split(' ');
-    return { cidr, inUse: Number(inUse), owner };
-  }
-  const inUse = allocated(text);
-  if (inUse === undefined) return undefined;
-  return { cidr, inUse, owner: /"affinity"\s*:\s*"host:([^"\\ ]+)"/.exec(text)?.[1] ?? '' };
+  const inUse = cidr && allocated(text);
+  if (!cidr || inUse === undefined) return undefined;
+  return { cidr, inUse, owner: shared(/"affinity"\s*:\s*"host:([^"\\ ]+)"/.exec(text)?.[1] ?? '') };
+}
+
+/** A name as a text of its own: a part of a block's text would keep all of that in memory. */
+const names = new Map<string, string>();
+
+function shared(name: string): string {
+  const known = names.get(name);
+  if (known !== undefined) return known;
+  const own = Buffer.from(name).toString();
+  names.set(own, own);
+  return own;
 }
 
 /**
@@ -102,7 +143,15 @@ export function parseBlockUse(key: string, text: string): BlockUse | undefined {
 function allocated(text: string): number | undefined {
   const [, items] = /"allocations"\s*:\s*\[([\d,\s]*(?:null[\d,\s]*)*)\]/.exec(text) ?? [];
   if (items !== undefined) return items.match(/\d+/g)?.length ?? 0;
-  const value: unknown = JSON.parse(text);
+  const value = valueOf(text);
   if (!isObject(value) || !Array.isArray(value.allocations)) return undefined;
   return value.allocations.filter(index => index !== null).length;
+}
+
+function valueOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

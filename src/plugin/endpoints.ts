@@ -1,10 +1,9 @@
 import type { Logger } from 'pino';
-import { endpointKey, handleKey, resourceKey } from '../datastore/keys.js';
+import { endpointKey, handleKey } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
-import type { Compare, Store, Write } from '../datastore/store.js';
+import type { Compare, Entry, Store, Write } from '../datastore/store.js';
 import { inTime, withDeadline, withoutDeadline } from '../deadline.js';
 import { ConflictError, DatastoreError, reason } from '../errors.js';
-import { formatNewProfile } from '../model/profile.js';
 import {
   endpointName,
   formatChangedEndpoint,
@@ -13,18 +12,29 @@ import {
 } from '../model/workload-endpoint.js';
 import type { EndpointChange, WorkloadEndpoint } from '../model/workload-endpoint.js';
 import { endpointHandle } from '../ipam/handles.js';
+import { ProfileWrites } from './profile-writes.js';
 
 const ATTEMPTS = 10;
 /** Milliseconds between DeleteEndpoint and the ReleaseAddress that follows it, at most. */
 const DEPARTED = 30_000;
+
+/** An endpoint's text, what it relies on, and handles that are written with it. */
+interface EndpointWrite {
+  readonly key: string;
+  readonly value: string;
+  readonly profile: string | undefined;
+  readonly compare: readonly Compare[];
+  readonly handles: readonly Write[];
+}
+
+type Found = ReadonlyMap<string, Entry | undefined>;
 
 /** The workload endpoints: all are mirrored in memory, those of this node are ours to write. */
 export class Endpoints {
   private readonly mirror: Mirror<WorkloadEndpoint>;
   /** Addresses of endpoints that were removed, or were to be, and whose ReleaseAddress is to come. */
   private readonly departed = new Map<string, { readonly endpointId: string; readonly at: number }>();
-  /** Profiles that were there when last seen. */
-  private readonly profiles = new Set<string>();
+  private readonly profiles: ProfileWrites;
 
   constructor(
     private readonly store: Store,
@@ -36,6 +46,7 @@ export class Endpoints {
     },
     private readonly log: Logger,
   ) {
+    this.profiles = new ProfileWrites(options.createProfiles);
     this.mirror = new Mirror(store, endpointKey(''), (_key, text) => parseEndpoint(text), log);
   }
 
@@ -104,27 +115,15 @@ export class Endpoints {
       ]),
     );
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      const withProfile = this.profileWrite(profile);
       const compare: Compare[] = [
         { key, is: 'absent' },
         ...[...held].map(([handle, is]): Compare => ({ key: handle, is: 'value', value: is })),
-        ...withProfile.compare,
       ];
-      const result = await this.store.transact({
-        compare,
-        // Handles are written again as they are: who would free what he saw unused sees another revision.
-        then: [
-          { put: key, value },
-          ...[...held].map(([put, is]) => ({ put, value: is })),
-          ...withProfile.then,
-        ],
-        otherwise: compare.map(item => item.key),
-      });
-      if (result.succeeded) {
-        if (profile !== undefined) this.profiles.add(profile);
-        return this.mirror.observe({ key, value, revision: result.revision });
-      }
-      const existing = result.found.get(key);
+      // Handles are written again as they are: who would free what he saw unused sees another revision.
+      const handles = [...held].map(([put, is]) => ({ put, value: is }));
+      const refused = await this.write({ key, value, profile, compare, handles });
+      if (!refused) return;
+      const existing = refused.get(key);
       const found = existing && parseEndpoint(existing.value);
       // The same CreateEndpoint again, whose answer was lost.
       if (existing && found && sameWiring(found, endpoint)) return this.mirror.observe(existing);
@@ -133,14 +132,13 @@ export class Endpoints {
           `endpoint ${endpoint.endpointId} exists with other addresses: remove the container and try again`,
         );
       for (const handle of held.keys()) {
-        const is = result.found.get(handle)?.value;
+        const is = refused.get(handle)?.value;
         if (is === undefined)
           throw new ConflictError(
             `address ${endpoint.addresses.join(', ')} was released before the container could start with it: try again`,
           );
         held.set(handle, is);
       }
-      this.noteProfile(profile, result.found.get(resourceKey('profiles', profile ?? '')) !== undefined);
     }
     throw new ConflictError('the profile of the network is being changed by too many at once: try again');
   }
@@ -217,37 +215,25 @@ export class Endpoints {
       const value = entry && formatChangedEndpoint(entry.value, change);
       if (!entry || value === undefined) return;
       const [profile] = change.profiles ?? [];
-      const withProfile = this.profileWrite(profile);
-      const compare: Compare[] = [{ key, is: 'revision', revision: entry.revision }, ...withProfile.compare];
-      const result = await this.store.transact({
-        compare,
-        then: [{ put: key, value }, ...withProfile.then],
-        otherwise: compare.map(item => item.key),
-      });
-      if (result.succeeded) {
-        if (profile !== undefined) this.profiles.add(profile);
-        return this.mirror.observe({ key, value, revision: result.revision });
-      }
-      this.noteProfile(profile, result.found.get(resourceKey('profiles', profile ?? '')) !== undefined);
+      const compare: Compare[] = [{ key, is: 'revision', revision: entry.revision }];
+      if (!(await this.write({ key, value, profile, compare, handles: [] }))) return;
     }
     throw new ConflictError(`endpoint ${endpointId} is being changed by too many at once`);
   }
 
-  /** What makes sure of the profile: a compare where we saw it, its creation where not. A user's edits stay. */
-  private profileWrite(profile: string | undefined): { compare: Compare[]; then: Write[] } {
-    if (profile === undefined || !this.options.createProfiles) return { compare: [], then: [] };
-    const key = resourceKey('profiles', profile);
-    if (this.profiles.has(profile)) return { compare: [{ key, is: 'present' }], then: [] };
-    return {
-      compare: [{ key, is: 'absent' }],
-      then: [{ put: key, value: formatNewProfile(profile, new Date()) }],
-    };
-  }
-
-  private noteProfile(profile: string | undefined, exists: boolean): void {
-    if (profile === undefined) return;
-    if (exists) this.profiles.add(profile);
-    else this.profiles.delete(profile);
+  /** Writes an endpoint with its profile in one transaction; answers with what was found where a compare failed. */
+  private async write({ key, value, profile, ...more }: EndpointWrite): Promise<Found | undefined> {
+    const withProfile = this.profiles.write(profile);
+    const compare = [...more.compare, ...withProfile.compare];
+    const result = await this.store.transact({
+      compare,
+      then: [{ put: key, value }, ...more.handles, ...withProfile.then],
+      otherwise: compare.map(item => item.key),
+    });
+    this.profiles.note(profile, result);
+    if (!result.succeeded) return result.found;
+    this.mirror.observe({ key, value, revision: result.revision });
+    return undefined;
   }
 
   /** The key of an endpoint of this node. */

@@ -24,7 +24,9 @@ export function withKept({ kind, name, spec }: ResourceDocument, stored: JsonObj
   if (kind === ipPool && stored && spec.blockSize === undefined)
     return { ...spec, blockSize: blockSizeOf(stored) };
   const order = kind === tier ? fixedOrder(name) : undefined;
-  return order === undefined ? spec : { ...spec, order: spec.order ?? order };
+  if (order === undefined) return spec;
+  const defaultAction = name === DEFAULT_TIER ? 'Deny' : 'Pass';
+  return { order, defaultAction: stored?.defaultAction ?? defaultAction, ...spec };
 }
 
 /**

@@ -158,9 +158,9 @@ export function tierOf(spec: JsonObject): string {
 }
 
 /**
- * The names a policy may be stored under, the one for a new policy first. Calico before 3.31 looks for a policy of the
- * default tier under `default.<name>`, and for nothing else; newer ones store it as it is called, but list, get and apply
- * one called `default.<name>` as well. So that is what every Calico reads, and what we write.
+ * The names a policy may be stored under, the one for a new policy first. Older Calicos (3.28 and before, 3.29 too) look for
+ * a policy of the default tier under `default.<name>`, and for nothing else; newer ones store it as it is called, but list,
+ * get and apply one called `default.<name>` as well. So that is what every Calico reads, and what we write.
  */
 export function storedPolicyNames(name: string, tierOfNew = DEFAULT_TIER): readonly string[] {
   if (AS_CALLED.test(name)) return [name];

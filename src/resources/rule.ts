@@ -119,7 +119,7 @@ function checkFamilies(value: JsonObject, at: Path, say: Say): void {
 }
 
 function ofKubernetes(name: string): string {
-  return `${name} are of Kubernetes: no container of Docker's has one, and the rule matches nothing`;
+  return `${name} are of Kubernetes, and no container of Docker's has one: a Deny rule is applied without them, any other matches nothing`;
 }
 
 function isFilled(value: unknown): boolean {

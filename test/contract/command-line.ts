@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
+import { findCommand, runCommand } from '../../src/cli/run-command.js';
 
 const MAIN = new URL('../../dist/main.js', import.meta.url).pathname;
 
@@ -29,5 +30,26 @@ export async function command(
   child.stdin.end(input);
   const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
   const [status] = (await ended) as [number | null];
+  return { status, out, err };
+}
+
+/** The same within this process, in a tenth of the time; without standard input. */
+export async function commandHere(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<Ran> {
+  const found = findCommand(args);
+  if (!found) throw new Error(`no command ${args.join(' ')}`);
+  let [out, err] = ['', ''];
+  const status = await runCommand(
+    found.command,
+    found.args,
+    { DOCKER_HOST: 'unix:///nowhere', NODENAME: 'operator', ...env },
+    {
+      line: text => void (out += `${text}\n`),
+      error: text => void (err += `${text}\n`),
+      progress: () => undefined,
+    },
+  );
   return { status, out, err };
 }

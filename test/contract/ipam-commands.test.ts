@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createEtcdStore } from '../../src/datastore/etcd.js';
 import {
   aliveKey,
@@ -19,18 +19,15 @@ import { formatNewNode } from '../../src/model/node.js';
 import { formatNetworkRecord } from '../../src/model/network-record.js';
 import { formatPresence } from '../../src/model/presence.js';
 import { endpointName, formatNewEndpoint } from '../../src/model/workload-endpoint.js';
-import { command } from './command-line.js';
+import { commandHere } from './command-line.js';
 import { quiet, startEtcd } from './etcd-process.js';
 import type { EtcdProcess } from './etcd-process.js';
 import { put } from './store.contract.js';
 
-// A command is a process, and the machine may be busy.
-vi.setConfig({ testTimeout: 120_000 });
-
 let etcd: EtcdProcess;
 let store: Store;
 const now = new Date();
-const run = (...words: string[]) => command(words, { ETCD_ENDPOINTS: etcd.endpoint, NODENAME: 'live-1' });
+const run = (...words: string[]) => commandHere(words, { ETCD_ENDPOINTS: etcd.endpoint, NODENAME: 'live-1' });
 const MAC = '02:00:00:00:00:01';
 const ENDPOINT = '736ccfa7cd61ced93b67f7465ddb79633ea6d1f718a8ca7d9d19226f5d3521b0';
 

@@ -4,9 +4,17 @@ import { poll } from '../bed/poll.js';
 
 let number = 0;
 
-/** Pings an address from the host, ten times a second, all through `work`: not one answer may be missing. */
-export async function withoutGap(host: Host, address: string, work: () => Promise<void>): Promise<void> {
-  const pinging = await host.spawn(['busybox', 'ping', '-i', '0.1', '-W2', address], {
+/**
+ * Pings an address from the host, or from where `enter` leads to, ten times a second, all through `work`: not one answer
+ * may be missing.
+ */
+export async function withoutGap(
+  host: Host,
+  address: string,
+  work: () => Promise<void>,
+  enter: readonly string[] = [],
+): Promise<void> {
+  const pinging = await host.spawn([...enter, 'busybox', 'ping', '-i', '0.1', '-W2', address], {
     log: `ping-${address}-${(number += 1)}`,
   });
   await poll(`first answer of ${address}`, 5_000, () => pinging.output().includes('seq=2'));

@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline';
 import { createFelixDataplane } from '../../src/host/felix.js';
 import { createLinuxDataplane } from '../../src/host/linux.js';
+import { NftNetlink } from '../../src/host/nft-netlink.js';
 import type { PeerHop, Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import { PortReservations } from '../../src/host/port-reservations.js';
 import type { HostPolicy } from '../../src/host/policy.js';
@@ -20,9 +21,11 @@ const options = { checkInterval: 1000 };
 const dataplane =
   process.argv[2] === 'felix' ? createFelixDataplane(options, log) : createLinuxDataplane(options, log);
 const reservations = new PortReservations();
+const nftables = new NftNetlink();
 let policy: HostPolicy | undefined;
 const extra: Record<string, (...args: never[]) => unknown> = {
   logged: () => lines,
+  generation: () => nftables.generation(),
   enforce: (wanted: PlainPolicy) => {
     policy = revived(wanted, policy);
     return dataplane.applyPolicy(policy);

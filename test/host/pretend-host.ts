@@ -103,6 +103,7 @@ type Methods = LinuxDataplane &
   Pick<LinuxPeers, 'addresses' | 'sourceTo' | 'tunnelMtu'> & {
     tunnel(family: 4 | 6, tunnel: Tunnel | null, ends: readonly TunnelPeer[]): Promise<void>;
     logged(): unknown[];
+    generation(): number;
     enforce(policy: PlainPolicy): Promise<void>;
     enforceAll(policies: readonly PlainPolicy[]): Promise<void>;
     routeAll(routes: readonly (readonly [string, PeerHop])[]): Promise<void>;

@@ -40,7 +40,9 @@ export class TestDaemon {
     name?: Parameters<typeof createServices>[4],
   ) {
     const config = loadConfig({ NODENAME: 'node-1', DOCKER_HOST: 'unix:///nonexistent', ...env });
-    this.observation = config.metricsAddress && startObservation(config.metricsAddress, '0.0.1-test', log);
+    this.observation =
+      config.metricsAddress &&
+      startObservation(config.metricsAddress, { node: 'node-1', version: '0.0.1-test' }, log);
     this.etcd = createEtcdStore({ endpoints: [endpoint] }, log);
     this.store = this.observation?.measure(this.etcd) ?? this.etcd;
     const { metrics } = this.observation ?? {};
@@ -56,7 +58,7 @@ export class TestDaemon {
       metrics: this.observation?.metrics,
     });
     this.services.start();
-    this.observation?.follow(this.services, 'node-1', this.etcd);
+    this.observation?.follow(this.services, this.etcd);
     return this;
   }
 

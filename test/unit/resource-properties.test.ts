@@ -3,6 +3,8 @@ import { beforeEach, expect, it } from 'vitest';
 import { formatYaml } from '../../src/cli/format.js';
 import { resourcesPrefix } from '../../src/datastore/keys.js';
 import { formatJson, objectOrEmpty, parseJson } from '../../src/model/json.js';
+import { RequestError } from '../../src/errors.js';
+import { readResources } from '../../src/resources/resource-file.js';
 import { getResource, listResources, printable } from '../../src/resources/stored-resource.js';
 import type { WriteVerb } from '../../src/resources/write-plan.js';
 import { put } from '../contract/store.contract.js';
@@ -82,7 +84,7 @@ it('everything that get prints is accepted by apply and replace, unchanged, and 
           );
       expect((await store.list('/')).entries).toEqual(before);
     }),
-    { numRuns: 300 },
+    { numRuns: 150 },
   );
 }, 60_000);
 
@@ -97,5 +99,39 @@ it('a resource made by a file is found again by its own name, in every kind', as
       expect(found?.document.spec).toMatchObject(objectOrEmpty(parseJson(formatJson(spec))));
     }),
     { numRuns: 100 },
+  );
+});
+
+const SAMPLE = `apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: a, labels: &l {x: y}, annotations: *l}
+spec:
+  order: 10
+  selector: role == "db"
+  ingress:
+  - {action: Allow, protocol: TCP, source: {nets: [10.0.0.0/8]}, destination: {ports: [80, "1:2"]}}
+---
+{"kind": "IPPool", "apiVersion": "projectcalico.org/v3", "metadata": {"name": "b"}, "spec": {"cidr": "10.0.0.0/16", "blockSize": 26}}
+`;
+
+it('whatever a file holds, it is refused with its line, or read: nothing else is thrown', () => {
+  const at = fc.integer({ min: 0, max: SAMPLE.length });
+  const edit = fc.tuple(at, fc.nat(12), fc.oneof(fc.string({ maxLength: 6 }), fc.constantFrom('*l', '&l ', '- ', '\n', '\n  ', '{', ']', ': ', '"', '__proto__: 1', '1e999', '~'))); // prettier-ignore
+  fc.assert(
+    fc.property(fc.array(edit, { minLength: 1, maxLength: 4 }), edits => {
+      let text = SAMPLE;
+      for (const [from, length, by] of edits) text = text.slice(0, from) + by + text.slice(from + length);
+      let lines: string[];
+      try {
+        lines = readResources(text, 'f', 'libnetwork').flatMap(({ problems, message }) =>
+          problems.map(message),
+        );
+      } catch (error) {
+        expect(error).toBeInstanceOf(RequestError);
+        lines = [String(error instanceof Error ? error.message : error)];
+      }
+      for (const line of lines) expect(line).toMatch(/^f:\d+: \S/);
+    }),
+    { numRuns: 500 },
   );
 });

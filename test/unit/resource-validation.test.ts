@@ -58,7 +58,7 @@ describe('what a file says is named with line and field', () => {
     ['global() with others', ['action: Allow', 'source: {namespaceSelector: global() || has(a)}'], ['7: spec.ingress[0].source.namespaceSelector: global() cannot be combined with other selectors']],
     ['a field of another kind', ['action: Allow', 'from: []'], ['7: spec.ingress[0].from: unknown field: there is action, ipVersion, protocol, notProtocol, icmp, notICMP, source, destination, http and metadata']],
     ['an empty entry', ['action: Allow', 'source: {nets: [~]}'], ['7: spec.ingress[0].source.nets[0]: an entry of a list is empty: remove it']],
-    ['service accounts', ['action: Allow', 'source: {serviceAccounts: {names: [a]}}'], ["note 7: spec.ingress[0].source.serviceAccounts: serviceAccounts are of Kubernetes: no container of Docker's has one, and the rule matches nothing"]],
+    ['service accounts', ['action: Allow', 'source: {serviceAccounts: {names: [a]}}'], ["note 7: spec.ingress[0].source.serviceAccounts: serviceAccounts are of Kubernetes, and no container of Docker's has one: a Deny rule is applied without them, any other matches nothing"]],
     ['protocols in any case, numbers, names of ports', ['action: Allow', 'protocol: tcp', 'destination: {ports: [http, 0, "1:2", "443"]}'], []],
   ])('a rule: %s', (_name, lines, wrong) => expect(rule(...lines)).toEqual(wrong)); // prettier-ignore
 

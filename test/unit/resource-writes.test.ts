@@ -239,6 +239,20 @@ describe('what has to fit to what there is', () => {
     expect(await stored('ippools', 'a')).toBeUndefined();
   });
 
+  it("Calico's own tiers have their order and action where a file does not tell them", async () => {
+    await write(all(resource('Tier', 'kube-baseline', {}), resource('Tier', 'default', {})));
+    expect(await stored('tiers', 'kube-baseline')).toMatchObject({
+      spec: { order: 10_000_000, defaultAction: 'Pass' },
+    });
+    expect(await stored('tiers', 'default')).toMatchObject({
+      spec: { order: 1_000_000, defaultAction: 'Deny' },
+    });
+    expect(await write(resource('Tier', 'default', { defaultAction: 'Pass' }))).toEqual([
+      'Tier default changed',
+    ]);
+    expect(await write(resource('Tier', 'default', {}))).toEqual(['Tier default unchanged']);
+  });
+
   it('a tier may come after its policies in the file; the default one is made', async () => {
     const text = all(
       resource('NetworkPolicy', 'p', { tier: 'a' }),

@@ -1,0 +1,94 @@
+import { networkInterfaces } from 'node:os';
+import { pino } from 'pino';
+import { policySources } from '../agent/policy-sources.js';
+import { loadConfig } from '../config.js';
+import { ENDPOINT_NAMESPACE, resourcesPrefix } from '../datastore/keys.js';
+import type { Store } from '../datastore/store.js';
+import { DockerEngine } from '../docker/engine.js';
+import { formatAddress, parseAddress } from '../ipam/cidr.js';
+import { isObject, parseJson, textList, textOr } from '../model/json.js';
+import { parseEndpoint } from '../model/workload-endpoint.js';
+import { endpointAt, evaluatePath } from '../policy/evaluate.js';
+import { explanation, parseTraffic, trafficText } from '../policy/explain.js';
+import { policyEndpoint } from '../policy/facts.js';
+import { PolicyResolver } from '../policy/resolve.js';
+import { UsageError } from './command.js';
+import type { Output, Run } from './command.js';
+import { withDatastore } from './datastore.js';
+import { PacketEnds } from './packet-ends.js';
+
+/**
+ * `policy explain FROM TO PROTO/PORT`: each tier, policy and rule that is looked at, in both directions, and the verdict.
+ * Exit status 0: allowed; 1: denied. One listing of each kind of resource that policy is made of, and of all endpoints.
+ */
+export const run: Run = async (args, env, out) => {
+  const published = args.includes('--published');
+  const [from, to, traffic, ...more] = args.filter(arg => arg !== '--published');
+  if (from === undefined || to === undefined || traffic === undefined || more.length > 0)
+    throw new UsageError('policy explain needs FROM, TO and what is sent, as tcp/80');
+  const config = loadConfig(env);
+  const ends = new PacketEnds(() => new DockerEngine(config.dockerHost).containers());
+  const resolver = new PolicyResolver(config.nodeName, config.hostAction);
+  await withDatastore(config, store => read(store, resolver, ends, out));
+  const { source, destination } = await ends.between(from, to);
+  const family = destination.address.includes(':') ? 6 : 4;
+  const packet = {
+    family,
+    source: source.address,
+    destination: destination.address,
+    ...usage(() => parseTraffic(traffic, family)),
+    isTranslated: published,
+  } as const;
+  out.line(`${source.name} to ${destination.name}, ${trafficText(packet)}`);
+  const isFromHost = !endpointAt(resolver.facts, source.address) && isOwn(source.address);
+  if (isFromHost && config.hostAction !== 'policy') {
+    out.line(`what the host itself sends: ${config.hostAction} (CALICO_LIBNETWORK_DEFAULT_HOST_ACTION)`);
+    return config.hostAction === 'allow' ? 0 : 1;
+  }
+  const path = evaluatePath(resolver.facts, packet);
+  for (const line of explanation(path, source.name, destination.name)) out.line(line);
+  return path.verdict === 'allow' ? 0 : 1;
+};
+
+/** Reads all that counts; what of it cannot be applied is said. */
+async function read(store: Store, resolver: PolicyResolver, ends: PacketEnds, out: Output): Promise<void> {
+  const log = pino({ level: 'warn' }, { write: line => note(line, out) });
+  const sources = policySources(store, log);
+  try {
+    await Promise.all(sources.map(source => source.ready));
+    for (const source of sources) for (const key of source.keys()) source.tell(resolver, key);
+    const prefix = `${resourcesPrefix('workloadendpoints')}${ENDPOINT_NAMESPACE}/`;
+    for await (const { entries } of store.pages(prefix))
+      for (const { key, value } of entries) {
+        const endpoint = parseEndpoint(value);
+        if (!endpoint) continue;
+        resolver.setEndpoint(key, policyEndpoint(endpoint));
+        ends.add(endpoint);
+      }
+  } finally {
+    for (const source of sources) source.close();
+  }
+}
+
+function note(line: string, out: Output): void {
+  const said = parseJson(line);
+  if (!isObject(said)) return;
+  for (const problem of textList(said.problems)) out.error(`note: ${textOr(said.path)}: ${problem}`);
+}
+
+/** An address of this host. */
+function isOwn(address: string): boolean {
+  const own = Object.values(networkInterfaces()).flatMap(each => each ?? []);
+  return own.some(one => {
+    const parsed = parseAddress(one.address.split('%')[0] ?? '');
+    return parsed !== undefined && formatAddress(parsed) === address;
+  });
+}
+
+function usage<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw error instanceof RangeError ? new UsageError(error.message) : error;
+  }
+}

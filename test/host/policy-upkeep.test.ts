@@ -1,0 +1,121 @@
+import { describe, expect, test } from 'vitest';
+import type { HostPolicy } from '../../src/host/policy.js';
+import { ALL, HOST4, letIn, policy, usePolicyBed } from './policy-bed.js';
+import { until } from './pretend-host.js';
+import { plain } from './plain-policy.js';
+
+/** How the policy table is changed, and what happens when others change it. */
+
+const bed = usePolicyBed();
+
+describe('a change', () => {
+  test('is one transaction, whatever it is', async () => {
+    await bed().enforce(policy([1, 2]));
+    const steps: HostPolicy[] = [
+      policy([1, 2, 3]),
+      letIn([ALL]),
+      letIn([{ ...ALL, protocol: 6 }]),
+      letIn([{ ...ALL, source: { sets: ['x'] } }], {
+        addressSets: new Map([['x', { addresses: new Set(), nets: ['10.0.0.0/8'] }]]),
+      }),
+      policy([1]),
+    ];
+    for (const step of steps) {
+      const before = await bed().host.call('generation');
+      await bed().enforce(step);
+      expect(await bed().host.call('generation')).toBe(before + 1);
+      await bed().enforce(step);
+      expect(await bed().host.call('generation')).toBe(before + 1);
+    }
+  });
+
+  test('may come while others come, and while other programs change nftables', async () => {
+    const wanted = Array.from({ length: 30 }, (_, n) => policy(n % 2 === 0 ? [1, 2, 3] : [1, 3]));
+    const others = async (): Promise<void> => {
+      for (let n = 0; n < 10; n += 1) {
+        await bed().host.run('nft add table inet theirs');
+        await bed().host.run('nft delete table inet theirs');
+      }
+    };
+    const ours = async (): Promise<void> => {
+      for (let n = 0; n < 10; n += 1) await bed().host.call('enforceAll', wanted.map(plain));
+    };
+    await Promise.all([ours(), others()]);
+    const after = await bed().listing();
+    expect(after).not.toContain('"cali2"');
+    await bed().host.run('nft delete table inet calico_policy');
+    await until(
+      async () =>
+        (await bed()
+          .listing()
+          .catch(() => '')) !== '',
+    );
+    expect(sorted(after)).toEqual(sorted(await bed().listing()));
+  });
+});
+
+describe('what others do to the table', () => {
+  test.each([
+    ['flush ruleset', 'flush ruleset'],
+    ['delete the table', 'delete table inet calico_policy'],
+    ['empty a chain', 'flush chain inet calico_policy forward_ingress'],
+    ['add a rule', 'insert rule inet calico_policy forward_ingress accept'],
+    ['replace the table', 'delete table inet calico_policy; add table inet calico_policy'],
+  ])('%s: it is back within a second', async (_what, script) => {
+    await bed().enforce(policy([1, 2, 3]));
+    const before = await bed().listing();
+    const began = performance.now();
+    await bed().host.run('nft -f -', script);
+    await until(
+      async () =>
+        (await bed()
+          .listing()
+          .catch(() => '')) === before,
+      2_000,
+    );
+    // Less the test's own time, two calls of nft.
+    expect(performance.now() - began).toBeLessThan(1_500);
+  });
+
+  test('elements are compared as well, only later', async () => {
+    await bed().enforce(policy([1, 2, 3]));
+    const before = await bed().listing();
+    await bed().host.run('nft add element inet calico_policy addresses4_net1_6c270ef2f251d571 { 10.65.0.3 }');
+    await until(async () => (await bed().listing()) === before, 5_000);
+    await bed().host.run('nft flush set inet calico_policy sources4');
+    await until(async () => sorted(await bed().listing()).join() === sorted(before).join(), 5_000);
+  });
+
+  test('what a former daemon left stays until there is a policy', async () => {
+    await bed().enforce(policy([1, 2, 3]));
+    const before = await bed().listing();
+    await bed().host.call('holdUntilPolicy');
+    expect(await bed().listing()).toBe(before);
+  });
+});
+
+test('without nft the table stays in force, and new endpoints are refused only where it takes nft', async () => {
+  await bed().enforce(policy([1, 3]));
+  const only17 = [{ ...ALL, protocol: 17 }];
+  const nft = (await bed().host.run('which nft')).trim();
+  await bed().host.run(`mount --bind /dev/null ${nft}`);
+  await bed().enforce(policy([1, 2, 3]));
+  expect(await bed().container(2).reaches(HOST4)).toBe(true);
+  await expect(bed().enforce(letIn(only17))).rejects.toThrow(
+    'CommandError: nft -f -: the command must not be run',
+  );
+  expect(await bed().who(1, 'tcp', '10.65.0.2', 80)).toBe('two');
+  expect(await bed().who(3, 'tcp', '10.65.0.2', 80)).toBe('nobody');
+  await bed().host.run(`umount ${nft}`);
+  // The check that comes by itself makes up for it.
+  await until(async () => (await bed().who(3, 'udp', '10.65.0.2', 80)) === 'two');
+});
+
+/** Lines of a listing, in an order that does not depend on how the table came to be. */
+function sorted(text: string): string[] {
+  return text
+    .split(/[\n,{}]+/)
+    .map(line => line.trim())
+    .filter(line => line !== 'elements =')
+    .sort();
+}
