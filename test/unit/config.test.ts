@@ -44,7 +44,6 @@ describe('settings', () => {
       'hunter2',
     );
   });
-
 });
 
 function thrown(work: () => unknown): string {

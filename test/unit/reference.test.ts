@@ -19,7 +19,13 @@ function commandsTable(): string {
         ({ name, usage, help, example }) =>
           `| \`${name}${usage === '' ? '' : ` ${cell(usage)}`}\` | ${cell(help)} | \`${cell(example)}\` |`,
       );
-      return [`### ${group}`, '', '| command | what it does | for example |', '| --- | --- | --- |', ...rows].join('\n');
+      return [
+        `### ${group}`,
+        '',
+        '| command | what it does | for example |',
+        '| --- | --- | --- |',
+        ...rows,
+      ].join('\n');
     })
     .join('\n\n');
 }
@@ -70,18 +76,29 @@ describe('the documents', () => {
 
   it('link to nothing that is not there', () => {
     const anchorOf = (heading: string) =>
-      heading.toLowerCase().replaceAll(/[^\w -]/g, '').trim().replaceAll(' ', '-');
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\w -]/g, '')
+        .trim()
+        .replaceAll(' ', '-');
     const missing = pages.flatMap(page =>
-      [...read(page).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)/g)].flatMap(([, path = '', anchor]) => {
-        const target = path === '' ? page : join(page, '..', path);
-        try {
-          if (anchor === undefined) return readdirSync(join(REPOSITORY, target, '..')).includes(target.split('/').at(-1) ?? '') ? [] : [`${page}: ${path}`];
-          const headings = read(target).split('\n').flatMap(line => /^#+ (.*)$/.exec(line)?.[1] ?? []);
-          return headings.map(anchorOf).includes(anchor) ? [] : [`${page}: ${path}#${anchor}`];
-        } catch {
-          return [`${page}: ${path}`];
-        }
-      }),
+      [...read(page).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)/g)].flatMap(
+        ([, path = '', anchor]) => {
+          const target = path === '' ? page : join(page, '..', path);
+          try {
+            if (anchor === undefined)
+              return readdirSync(join(REPOSITORY, target, '..')).includes(target.split('/').at(-1) ?? '')
+                ? []
+                : [`${page}: ${path}`];
+            const headings = read(target)
+              .split('\n')
+              .flatMap(line => /^#+ (.*)$/.exec(line)?.[1] ?? []);
+            return headings.map(anchorOf).includes(anchor) ? [] : [`${page}: ${path}#${anchor}`];
+          } catch {
+            return [`${page}: ${path}`];
+          }
+        },
+      ),
     );
     expect(missing).toEqual([]);
   });
@@ -89,7 +106,9 @@ describe('the documents', () => {
   it('name no setting that does not exist', () => {
     const known = settingsTable();
     const named = pages.flatMap(page => read(page).match(/\bCALICO_LIBNETWORK_[A-Z_]+\b/g) ?? []);
-    const unknown = named.filter(name => !known.includes(name) && !/^CALICO_LIBNETWORK_(TEST|ENABLED)/.test(name));
+    const unknown = named.filter(
+      name => !known.includes(name) && !/^CALICO_LIBNETWORK_(TEST|ENABLED)/.test(name),
+    );
     expect([...new Set(unknown)]).toEqual([]);
   });
 
@@ -103,7 +122,10 @@ describe('the documents', () => {
       .replaceAll(/[`'"] \+\n\s*[`'"]/g, '')
       .replaceAll("\\'", "'");
     const quoted = [...read('docs/troubleshooting.md').matchAll(/^### `(.*)`$/gm)].flatMap(([, text = '']) =>
-      text.split('…').map(part => part.trim()).filter(part => part.length > 3),
+      text
+        .split('…')
+        .map(part => part.trim())
+        .filter(part => part.length > 3),
     );
     expect(quoted.length).toBeGreaterThan(20);
     // What others say is said with their name in front.
