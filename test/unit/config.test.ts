@@ -37,6 +37,13 @@ describe('settings', () => {
     ]);
   });
 
+  it('name the driver as Docker does, a managed plugin with its tag', () => {
+    const driver = (name: string) => loadConfig({ CALICO_LIBNETWORK_DRIVER: name }).driver;
+    expect(driver('')).toBe('calico');
+    expect(driver('registry.example:5000/net/calico:1.0')).toBe('registry.example:5000/net/calico:1.0');
+    expect(() => driver('not a name')).toThrow('CALICO_LIBNETWORK_DRIVER must be the name of a driver');
+  });
+
   it('never print a secret', () => {
     const secrets = { ETCD_USERNAME: 'root', ETCD_PASSWORD: 'hunter2' };
     expect(printConfig(loadConfig(secrets))).not.toContain('hunter2');
