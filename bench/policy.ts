@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { pino } from 'pino';
+import { POLICY_TABLE } from '../src/host/nft-policy-names.js';
 import { createLinuxDataplane } from '../src/host/linux.js';
 import { NftNetlink } from '../src/host/nft-netlink.js';
 import type { AddressSet, EndpointPolicy, HostPolicy, HostRule, Judgement } from '../src/host/policy.js';
@@ -157,6 +158,18 @@ async function main(): Promise<void> {
     ...now,
     rules: new Map(now.rules).set(`default.policy${at % POLICIES}/ingress`, rules(at + 5_000)),
   }));
+  const marker = await netlink.tableHandle(POLICY_TABLE);
+  const flushed = performance.now();
+  spawnSync('nft', ['flush', 'ruleset']);
+  let closed: number | undefined;
+  for (let left = 0; left < 1_000; left += 1) {
+    await new Promise(resolve => setTimeout(resolve, 10));
+    const handle = await netlink.tableHandle(POLICY_TABLE);
+    if (handle !== undefined && handle !== marker) closed ??= performance.now() - flushed;
+    if (closed !== undefined && (await netlink.rules(POLICY_TABLE)).counts.size > 100) break;
+  }
+  aim('closed again after nft flush ruleset', closed ?? NaN, '<=', 1_000, ' ms');
+  aim('and whole again', performance.now() - flushed, '<=', 3_000, ' ms');
   await dataplane.removeAll();
   await dataplane.close();
   netlink.close();

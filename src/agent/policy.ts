@@ -1,6 +1,6 @@
 import type { Store } from '../datastore/store.js';
 import { inTime } from '../deadline.js';
-import { DatastoreError } from '../errors.js';
+import { DatastoreError, reason } from '../errors.js';
 import type { Dataplane } from '../host/dataplane.js';
 import type { HostPolicy } from '../host/policy.js';
 import type { Logger } from '../log.js';
@@ -20,7 +20,7 @@ export interface PolicyKeeperParts {
   readonly store: Store;
   readonly node: string;
   readonly endpoints: Pick<Endpoints, 'ready' | 'entries' | 'onEntries' | 'at' | 'key'>;
-  readonly dataplane: Pick<Dataplane, 'applyPolicy'>;
+  readonly dataplane: Pick<Dataplane, 'applyPolicy' | 'holdUntilPolicy'>;
   /** What the host itself sends to its containers. */
   readonly hostAction: HostPolicy['fromHost'];
   /** Resolves when what the datastore says of this host's name is about this host. */
@@ -124,7 +124,11 @@ export class PolicyKeeper {
   }
 
   private async begin(): Promise<void> {
-    const { nameIsOurs, labelsCopied } = this.parts;
+    const { nameIsOurs, labelsCopied, dataplane, log } = this.parts;
+    // A container whose policy nobody knows yet is not reached, nor does it reach anybody.
+    dataplane.holdUntilPolicy().catch((error: unknown) => {
+      log.error({ reason: reason(error) }, 'cannot close endpoints until their policy is known');
+    });
     await Promise.all([nameIsOurs, ...this.sources.map(source => source.ready)]);
     for (const source of this.sources) this.note(source, source.keys());
     this.tellAll();

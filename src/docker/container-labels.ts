@@ -10,6 +10,8 @@ const PREFIX = 'org.projectcalico.label.';
 /** dockerd announces a connection before its lists show it: milliseconds between looks, and looks. */
 const POLL = 20;
 const POLLS = 250;
+/** Milliseconds that an assumption waits for the event that confirms it. */
+const CONFIRMATION = 30_000;
 
 export interface LabelledEndpoints {
   /** Resolves when they have been read once. */
@@ -37,6 +39,8 @@ export class ContainerLabels {
   /** Resolves when all labels have been copied for the first time, or could not be. */
   readonly copied: Promise<void>;
   private hasCopied: () => void = () => undefined;
+  /** The containers of endpoints as their processes tell, until Docker says the same. */
+  private readonly assumed = new Map<string, string>();
 
   constructor(
     private readonly engine: Pick<DockerEngine, 'container' | 'containers' | 'endpoints'>,
@@ -77,7 +81,11 @@ export class ContainerLabels {
     const containerId = this.containerOf(sandboxKey);
     const container = containerId === undefined ? undefined : await this.engine.container(containerId);
     const endpoint = container && (await this.endpoints.get(endpointId));
-    if (endpoint) await this.write(endpoint, calicoLabels(container));
+    // One that lives in another's network has none of its own; its process is found there all the same.
+    if (!endpoint || container.endpoints.length === 0) return;
+    await this.write(endpoint, calicoLabels(container));
+    this.assumed.set(endpointId, container.id);
+    setTimeout(() => this.assumed.delete(endpointId), CONFIRMATION).unref();
   }
 
   /** Copies all labels: at start, and when dockerd was away. */
@@ -98,8 +106,14 @@ export class ContainerLabels {
   }
 
   private async follow(containerId: string, networkId: string): Promise<void> {
+    const [confirmed] = [...this.assumed].find(([, assumed]) => assumed === containerId) ?? [];
+    if (confirmed !== undefined) {
+      this.assumed.delete(confirmed);
+      return;
+    }
     for (let poll = 0; poll < POLLS; poll += 1) {
-      const isAwaited = this.gate.isAwaited();
+      // What was assumed of another may have been meant for this one.
+      const isAwaited = this.gate.isAwaited() || this.assumed.size > 0;
       const [container, awaited] = await Promise.all([
         this.engine.container(containerId),
         isAwaited ? this.engine.endpoints(networkId) : undefined,

@@ -43,15 +43,9 @@ export interface Rendered {
 
 /** Whether there is nothing to do. */
 export function isEmpty(change: PolicyChange): boolean {
-  return sizeOf(change) === 0;
-}
-
-/** How many objects of the kernel it makes or takes away, roughly. */
-export function sizeOf(change: PolicyChange): number {
-  let size = change.addSets.size + change.addChains.length + change.fillChains.size;
-  for (const lines of change.fillChains.values()) size += lines.length;
-  size += change.addElements.length + change.removeElements.length;
-  return size + change.removeChains.length + change.removeSets.length;
+  const { addSets, fillChains, addElements, removeElements, removeChains, removeSets, addChains } = change;
+  const lists = [addChains, addElements, removeElements, removeChains, removeSets];
+  return addSets.size + fillChains.size === 0 && lists.every(list => list.length === 0);
 }
 
 /** Closed: what an empty table enforces. */

@@ -110,8 +110,9 @@ function protocolMatch(rule: HostRule, family: Family | undefined): Match {
   const { protocol, notProtocol, icmp, notIcmp, source, destination } = rule;
   let possible = protocol === undefined ? PROTOCOLS : [checkNumber(protocol, 255)];
   if (notProtocol !== undefined) possible = possible.filter(one => one !== checkNumber(notProtocol, 255));
-  // What has no ports is no packet that a rule with ports is about, not even with "not these ports".
-  if (speaksOfPorts(source) || speaksOfPorts(destination))
+  // What has no ports is no packet that a rule with numbers of ports is about, not even with "not these". Of names it may
+  // be: no packet without ports is among them.
+  if ([source, destination].some(({ ports, notPorts }) => hasSome(ports) || hasSome(notPorts)))
     possible = possible.filter(one => PORTED.includes(one));
   if (family === undefined) return protocolText(possible);
   const others = possible.filter(one => one !== family.icmpProtocol);
@@ -136,10 +137,6 @@ function protocolText(possible: readonly number[]): Match {
   const isFew = possible.length < PROTOCOLS.length / 2;
   const [not, list] = isFew ? ['', possible] : ['!= ', PROTOCOLS.filter(one => !possible.includes(one))];
   return [`meta l4proto ${not}${list.length === 1 ? list.join('') : `{ ${list.join(', ')} }`}`];
-}
-
-function speaksOfPorts({ ports, notPorts, namedPorts, notNamedPorts }: HostEntity): boolean {
-  return [ports, notPorts, namedPorts, notNamedPorts].some(list => hasSome(list));
 }
 
 function icmpText({ type, code }: IcmpMatch, { icmp }: Family, not: '' | '!= '): string {

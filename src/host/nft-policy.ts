@@ -3,7 +3,7 @@ import { reason } from '../errors.js';
 import { NetlinkError } from './netlink.js';
 import { changeMessages } from './nft-messages.js';
 import { NftNetlink } from './nft-netlink.js';
-import { NOTHING, PolicyDiff, isEmpty, sizeOf } from './nft-policy-diff.js';
+import { NOTHING, PolicyDiff, isEmpty } from './nft-policy-diff.js';
 import type { PolicyChange, Rendered } from './nft-policy-diff.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
 import { changeScript, closedScript, tableScript } from './nft-policy-script.js';
@@ -14,7 +14,7 @@ import { CommandError, run } from './run.js';
 
 /** A change is tried so often against other programs that change nftables at the same time. */
 const TRIES = 10;
-/** A table with more rules and elements takes so long that all is closed before it is put back. */
+/** A table of more parts takes so long that all is closed before it is put back. */
 const LARGE = 2_000;
 /** Looking at all rules takes this many times as long in pauses: 5 % of the time at most. */
 const PAUSE_FACTOR = 20;
@@ -143,10 +143,10 @@ export class PolicyTable {
 
   /** The whole table anew. */
   private async replace(rendered: Rendered): Promise<void> {
-    const change = this.diff.change(NOTHING, rendered);
-    if (sizeOf(change) > LARGE && (await this.netlink.tableHandle(POLICY_TABLE)) === undefined)
+    // First of all: even to write the whole table down takes a moment.
+    if (isLarge(rendered) && (await this.netlink.tableHandle(POLICY_TABLE)) === undefined)
       await run('nft', ['-f', '-'], closedScript(this.prefix));
-    await run('nft', ['-f', '-'], tableScript(change, this.prefix));
+    await run('nft', ['-f', '-'], tableScript(this.diff.change(NOTHING, rendered), this.prefix));
     this.areElementsUnsure = false;
     await this.remember(rendered, undefined);
   }
@@ -206,6 +206,12 @@ export class PolicyTable {
     this.turn = result.catch(() => undefined);
     return result;
   }
+}
+
+function isLarge({ policy, chains }: Rendered): boolean {
+  let size = chains.size + policy.endpoints.size;
+  for (const { addresses, nets } of policy.addressSets.values()) size += addresses.size + nets.length;
+  return size > LARGE;
 }
 
 /** Rules of each chain that has some. */

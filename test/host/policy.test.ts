@@ -99,6 +99,7 @@ describe('a rule', () => {
     ['of ports by name', [to({ namedPorts: ['http'] })], ['tcp', 'udp6']],
     ['of ports by name or number', [to({ namedPorts: ['http'], ports: [one(81)] }, 6)], ['tcp', 'tcp81']],
     ['of not ports by name', [to({ notNamedPorts: ['http'] }, 6)], ['tcp6', 'tcp81']],
+    ['of no protocol, and not ports by name', [to({ notNamedPorts: ['http'] })], without('tcp', 'udp6')],
     [
       'of source ports',
       [{ ...from({ ports: [{ first: 20_000, last: 30_000 }] }), protocol: 17 }],

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { formatCidr } from '../../src/ipam/cidr.js';
 import { parseNetworkSet } from '../../src/model/network-set.js';
@@ -5,6 +6,7 @@ import { parsePolicy, policyName } from '../../src/model/policy.js';
 import { formatNewProfile, parseProfile } from '../../src/model/profile.js';
 import { parseRules } from '../../src/model/rule.js';
 import { formatNewTier, parseTier, STANDARD_TIERS } from '../../src/model/tier.js';
+import { anyText, runs } from '../fuzz/garbage.js';
 
 /** What Calico's resources are to us, field by field. */
 
@@ -227,4 +229,47 @@ describe('what goes with policies', () => {
     expect(parseNetworkSet(text, '').value?.nets.map(formatCidr)).toEqual(['10.0.0.1/32', '10.0.0.0/8']);
     expect(parseNetworkSet(text, '').problems).toHaveLength(1);
   });
+});
+
+describe('any text', () => {
+  it('is read or left out', () =>
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          anyText,
+          fc.json(),
+          fc
+            .dictionary(
+              fc.constantFrom(
+                'selector',
+                'order',
+                'tier',
+                'types',
+                'ingress',
+                'egress',
+                'nets',
+                'labelsToApply',
+              ),
+              fc.jsonValue(),
+            )
+            .map(spec => JSON.stringify({ metadata: { name: 'x' }, spec })),
+          fc
+            .array(
+              fc.dictionary(
+                fc.constantFrom('action', 'protocol', 'icmp', 'source', 'destination', 'ipVersion'),
+                fc.jsonValue(),
+              ),
+            )
+            .map(ingress => JSON.stringify({ metadata: { name: 'x' }, spec: { ingress } })),
+        ),
+        text => {
+          for (const { value } of [parsePolicy(text, ''), parsePolicy(text, 'ns'), parseProfile(text)])
+            for (const { action } of value?.ingress ?? [])
+              expect(['allow', 'deny', 'log', 'pass']).toContain(action);
+          parseNetworkSet(text, '');
+          parseTier(text);
+        },
+      ),
+      { numRuns: runs(500) },
+    ));
 });
