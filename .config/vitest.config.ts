@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 const SIDE_BY_SIDE = ['unit', 'contract', 'socket'];
 
 /** Tests with a real kernel. They do not like company: one file after another. */
-const ONE_BY_ONE = ['host'];
+const ONE_BY_ONE = ['host', 'differential'];
 
 /** The same with a real dockerd, of what takes its time or compares it with a bridge's. */
 const TIMED = ['burst', 'churn', 'labels', 'power-cut', 'docker-view', 'quickstart'].map(
