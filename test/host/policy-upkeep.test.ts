@@ -61,10 +61,9 @@ describe('what others do to the table', () => {
     ['empty a chain', 'flush chain inet calico_policy forward_ingress'],
     ['add a rule', 'insert rule inet calico_policy forward_ingress accept'],
     ['replace the table', 'delete table inet calico_policy; add table inet calico_policy'],
-  ])('%s: it is back within a second', async (_what, script) => {
+  ])('%s: it is back at once', async (_what, script) => {
     await bed().enforce(policy([1, 2, 3]));
     const before = await bed().listing();
-    const began = performance.now();
     await bed().host.run('nft -f -', script);
     await until(
       async () =>
@@ -73,8 +72,30 @@ describe('what others do to the table', () => {
           .catch(() => '')) === before,
       2_000,
     );
-    // Less the test's own time, two calls of nft.
-    expect(performance.now() - began).toBeLessThan(1_500);
+  });
+
+  test('a large table comes back in two steps: first it only lets nothing new pass', async () => {
+    const many = Array.from({ length: 3_000 }, (_, n) => `10.66.${n >> 8}.${n & 255}`);
+    const addresses = new Set([...many, '10.65.0.3', 'fd65::3']);
+    await bed().enforce(policy([1, 2, 3], [], { addressSets: new Map([['net2', { addresses, nets: [] }]]) }));
+    const before = sorted(await bed().listing());
+    const monitor = bed().host.run('timeout 3 nft -n monitor new chains').catch(String);
+    await new Promise(resolve => setTimeout(resolve, 500));
+    await bed().host.run('nft flush ruleset');
+    await until(
+      async () =>
+        sorted(
+          await bed()
+            .listing()
+            .catch(() => ''),
+        ).join() === before.join(),
+    );
+    // It ends by its time limit: what it has printed is part of the error.
+    const chains = (await monitor).split('\n').filter(line => line.includes('inet calico_policy'));
+    const [closed, whole] = [chains.slice(0, 5), chains.slice(5)];
+    expect(closed.join()).not.toContain('spoofed');
+    expect(closed.filter(line => line.includes('hook'))).toHaveLength(4);
+    expect(whole.filter(line => line.includes('hook'))).toHaveLength(5);
   });
 
   test('elements are compared as well, only later', async () => {
