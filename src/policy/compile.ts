@@ -14,7 +14,8 @@ export interface CompiledRules {
 
 /** Which named ports are in a set. */
 export interface NamedPortSelection {
-  readonly name: string;
+  /** Any of them. */
+  readonly names: ReadonlySet<string>;
   /** IP protocol number; undefined: any. */
   readonly protocol: number | undefined;
   /** The endpoints whose ports they are; undefined: all. */
@@ -98,12 +99,14 @@ function compileEntity(
     addressSets.set(of.text, of);
     return of.text;
   };
-  const named = ({ names }: RulePorts): SetId[] =>
-    names.map(name => {
-      const id = `port ${name} ${protocol ?? 'any'} ${selector?.text ?? 'all()'}`;
-      portSets.set(id, { name, protocol, selector });
-      return id;
-    });
+  // One set for the whole list: with a set for each name a rule would become as many rules as both sides have names,
+  // multiplied.
+  const named = (ports: RulePorts): SetId[] => {
+    const names = new Set([...ports.names].sort());
+    const id = `port ${[...names].join(',')} ${protocol ?? 'any'} ${selector?.text ?? 'all()'}`;
+    portSets.set(id, { names, protocol, selector });
+    return [id];
+  };
   return {
     ...(nets ? { nets: nets.map(formatCidr) } : {}),
     ...(notNets ? { notNets: notNets.map(formatCidr) } : {}),

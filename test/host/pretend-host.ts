@@ -138,6 +138,15 @@ export class PretendHost extends Namespace {
     return host;
   }
 
+  /** The daemon after this one, on the same host; this one lives on. */
+  async successor(kind: 'linux' | 'felix'): Promise<PretendHost> {
+    const agent = join(transpiled(), 'test/host/agent.js');
+    const args = ['-t', String(this.pid), '-n', '-m', process.execPath, agent, kind];
+    const host = new PretendHost(spawn('nsenter', args, { stdio: ['pipe', 'pipe', 'inherit'] }));
+    await host.call('defaultMtu');
+    return host;
+  }
+
   /** Calls the dataplane in the host. */
   async call<Name extends keyof Methods>(
     method: Name,

@@ -1,0 +1,58 @@
+import { describe, expect, it } from 'vitest';
+import { renderRules } from '../../src/host/nft-policy-rules.js';
+import { parsePolicy } from '../../src/model/policy.js';
+import type { Policy } from '../../src/model/policy.js';
+import type { PolicyEndpoint } from '../../src/policy/facts.js';
+import { PolicyResolver } from '../../src/policy/resolve.js';
+
+/** What properties of small random facts do not come to. */
+
+function policy(spec: object, name = 'p'): Policy {
+  const { value } = parsePolicy(JSON.stringify({ metadata: { name }, spec }), '');
+  if (!value) throw new Error('a policy does not parse');
+  return value;
+}
+
+function endpoint(number: number, more: Partial<PolicyEndpoint> = {}): PolicyEndpoint {
+  return {
+    node: 'h1',
+    interfaceName: `cali${number}`,
+    mac: '02:42:00:00:00:01',
+    addresses: [`10.0.${number >> 8}.${number & 255}`],
+    profiles: ['net1'],
+    labels: {},
+    namedPorts: [],
+    published: [],
+    ...more,
+  };
+}
+
+describe('what a host is told to enforce', () => {
+  it('does not grow by the product of the names of ports that a rule has on both sides', () => {
+    const names = (side: string) => Array.from({ length: 600 }, (_, index) => `${side}${index}`);
+    const ingress = [
+      {
+        action: 'Allow',
+        protocol: 'TCP',
+        source: { ports: names('s') },
+        destination: { ports: [80, ...names('d')] },
+      },
+    ];
+    const resolver = new PolicyResolver('h1');
+    resolver.setPolicy('p', policy({ ingress }));
+    const namedPorts = [
+      { name: 'd7', protocol: 6, port: 7 },
+      { name: 'd8', protocol: 17, port: 8 },
+      { name: 'other', protocol: 6, port: 9 },
+    ];
+    resolver.setEndpoint('e1', endpoint(1, { namedPorts }));
+    const { rules, portSets } = resolver.resolve();
+    const list = rules.get('policy ingress p') ?? [];
+    // Both families, and port 80 or a name.
+    expect(renderRules('policy ingress p', list, () => false)).toHaveLength(4);
+    expect([...portSets.values()].map(set => [...set]).sort()).toEqual([[], ['10.0.0.1 6 7']]);
+    resolver.setEndpoint('e1', endpoint(1, { namedPorts: [{ name: 's3', protocol: 6, port: 3 }] }));
+    const members = [...resolver.resolve().portSets.values()].map(set => [...set]);
+    expect(members.sort()).toEqual([[], ['10.0.0.1 6 3']]);
+  });
+});
