@@ -7,15 +7,16 @@ import { NOTHING, PolicyDiff, isEmpty } from './nft-policy-diff.js';
 import type { PolicyChange, Rendered } from './nft-policy-diff.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
 import { changeScript, closedScript, tableScript } from './nft-policy-script.js';
-import { baseChains } from './nft-policy-base.js';
+import { isLarge, ruleCounts } from './nft-policy-size.js';
+import { DepartedFlows, senders } from './departed-flows.js';
 import { hasElements } from './nft-policy-listing.js';
 import type { HostPolicy } from './policy.js';
 import { CommandError, run } from './run.js';
 
 /** A change is tried so often against other programs that change nftables at the same time. */
 const TRIES = 10;
-/** A table of more parts takes so long that all is closed before it is put back. */
-const LARGE = 2_000;
+/** Milliseconds that nft may take for the whole table: thousands of rules take seconds on a host with much to do. */
+const TABLE_TIMEOUT = 60_000;
 /** Looking at all rules takes this many times as long in pauses: 5 % of the time at most. */
 const PAUSE_FACTOR = 20;
 
@@ -39,11 +40,13 @@ interface Present {
 export class PolicyTable {
   private readonly netlink = new NftNetlink();
   private readonly diff = new PolicyDiff();
+  private readonly departed: DepartedFlows;
   private wanted: HostPolicy | undefined;
   private present: Present | undefined;
   /** Others have changed something since the elements were compared. */
   private areElementsUnsure = false;
   private nextLook = 0;
+  private isLookOwed = false;
   private queued: Promise<void> | undefined;
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -51,7 +54,14 @@ export class PolicyTable {
   constructor(
     private readonly prefix: string,
     private readonly log: Logger,
-  ) {}
+  ) {
+    this.departed = new DepartedFlows(log);
+  }
+
+  /** Others have changed something that was not looked at, because the rules had been looked at a moment before. */
+  get owesLook(): boolean {
+    return this.isLookOwed;
+  }
 
   /** Resolves when the kernel enforces this policy or a later one. Throws HostError; what was enforced stays so then. */
   apply(policy: HostPolicy): Promise<void> {
@@ -68,7 +78,7 @@ export class PolicyTable {
   hold(): Promise<void> {
     return this.inTurn(async () => {
       if (this.present === undefined && (await this.netlink.tableHandle(POLICY_TABLE)) === undefined)
-        await run('nft', ['-f', '-'], tableScript(this.diff.change(NOTHING, NOTHING), this.prefix));
+        await run('nft', ['-f', '-'], closedScript(this.prefix));
     });
   }
 
@@ -92,6 +102,7 @@ export class PolicyTable {
 
   async close(): Promise<void> {
     await this.turn;
+    this.departed.close();
     this.netlink.close();
   }
 
@@ -106,6 +117,8 @@ export class PolicyTable {
     }
     try {
       await this.make(change, rendered, present);
+      this.departed.note(present.rendered.policy, policy);
+      await this.departed.forget();
     } catch (error) {
       // Without nft there is no replacing either.
       if (error instanceof CommandError && error.isMissing) throw error;
@@ -146,9 +159,16 @@ export class PolicyTable {
     // First of all: even to write the whole table down takes a moment.
     if (isLarge(rendered) && (await this.netlink.tableHandle(POLICY_TABLE)) === undefined)
       await run('nft', ['-f', '-'], closedScript(this.prefix));
-    await run('nft', ['-f', '-'], tableScript(this.diff.change(NOTHING, rendered), this.prefix));
+    const { present } = this;
+    const isTakenOver = present === undefined && (await this.netlink.tableHandle(POLICY_TABLE)) !== undefined;
+    const before = isTakenOver ? await senders(this.netlink).catch(() => undefined) : undefined;
+    const script = tableScript(this.diff.change(NOTHING, rendered), this.prefix);
+    await run('nft', ['-f', '-'], script, TABLE_TIMEOUT);
     this.areElementsUnsure = false;
     await this.remember(rendered, undefined);
+    if (present) this.departed.note(present.rendered.policy, rendered.policy);
+    if (before) this.departed.noteSenders(before, rendered.policy);
+    await this.departed.forget();
   }
 
   /** After nft has made a change. */
@@ -206,22 +226,4 @@ export class PolicyTable {
     this.turn = result.catch(() => undefined);
     return result;
   }
-}
-
-function isLarge({ policy, chains }: Rendered): boolean {
-  let size = chains.size + policy.endpoints.size;
-  for (const { addresses, nets } of policy.addressSets.values()) size += addresses.size + nets.length;
-  return size > LARGE;
-}
-
-/** Rules of each chain that has some. */
-function ruleCounts({ chains }: Rendered, prefix: string): Map<string, number> {
-  const counts = new Map<string, number>();
-  // The first line of a base chain is no rule.
-  for (const [name, lines] of baseChains(prefix)) {
-    const rules = lines[0]?.startsWith('type ') === true ? lines.length - 1 : lines.length;
-    counts.set(name, rules);
-  }
-  for (const [name, lines] of chains) if (lines.length > 0) counts.set(name, lines.length);
-  return counts;
 }
