@@ -17,6 +17,8 @@ import { CommandError, run } from './run.js';
 const TRIES = 10;
 /** Milliseconds that nft may take for the whole table: thousands of rules take seconds on a host with much to do. */
 const TABLE_TIMEOUT = 60_000;
+/** After so many looks that came to nothing, changes have to wait for one. */
+const DROPS = 5;
 /** Looking at all rules takes this many times as long in pauses: 5 % of the time at most. */
 const PAUSE_FACTOR = 20;
 
@@ -33,12 +35,20 @@ interface Present {
   readonly rules: string | undefined;
 }
 
+/** What was in the kernel when the question for all rules was put. */
+interface Asked {
+  readonly present: Present;
+  readonly generation: number;
+}
+
 /**
  * The policy table in the kernel: kept as the policy that was applied last. Elements and chains that only hand on go over
  * netlink, rules and sets by nft; either way as one transaction that holds only what changes.
  */
 export class PolicyTable {
   private readonly netlink = new NftNetlink();
+  /** Of its own: a long answer must not keep a change waiting. */
+  private readonly looking = new NftNetlink();
   private readonly diff = new PolicyDiff();
   private readonly departed: DepartedFlows;
   private wanted: HostPolicy | undefined;
@@ -47,6 +57,8 @@ export class PolicyTable {
   private areElementsUnsure = false;
   private nextLook = 0;
   private isLookOwed = false;
+  /** Looks in a row that came to nothing because of changes of ours. */
+  private dropped = 0;
   private queued: Promise<void> | undefined;
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -87,8 +99,28 @@ export class PolicyTable {
    * was no transaction of others. `isThorough`: also compares elements, and applies what could not be applied before.
    * Throws HostError.
    */
-  check(isThorough: boolean): Promise<boolean> {
-    return this.inTurn(() => this.putRight(isThorough));
+  async check(isThorough: boolean): Promise<boolean> {
+    if (isThorough) return this.inTurn(() => this.checkAll());
+    const looked = await this.inTurn(() => this.ask());
+    if (typeof looked === 'boolean') return looked;
+    // Not in turn: to list thousands of rules takes long, and whoever starts a container would wait for it.
+    const began = performance.now();
+    const rules = this.dropped < DROPS ? await this.looking.rules(POLICY_TABLE) : undefined;
+    const took = performance.now() - began;
+    return this.inTurn(async () => {
+      if (this.present !== looked.present && rules !== undefined) {
+        // Ours have changed meanwhile: what was seen says nothing.
+        this.dropped += 1;
+        this.isLookOwed = true;
+        return false;
+      }
+      this.dropped = 0;
+      const { present } = this;
+      if (present === undefined) return false;
+      const generation = rules === undefined ? await this.netlink.generation() : looked.generation;
+      const seen = rules ?? (await this.looking.rules(POLICY_TABLE));
+      return this.judge(present, generation, seen, took);
+    });
   }
 
   /** Deletes the table. Missing is fine. Throws HostError. */
@@ -104,9 +136,19 @@ export class PolicyTable {
     await this.turn;
     this.departed.close();
     this.netlink.close();
+    this.looking.close();
   }
 
   private async enforce(policy: HostPolicy): Promise<void> {
+    try {
+      await this.put(policy);
+    } catch (error) {
+      await this.fallBack();
+      throw error;
+    }
+  }
+
+  private async put(policy: HostPolicy): Promise<void> {
     const rendered = this.diff.render(policy);
     const { present } = this;
     if (present === undefined) return this.replace(rendered);
@@ -124,6 +166,18 @@ export class PolicyTable {
       if (error instanceof CommandError && error.isMissing) throw error;
       this.log.warn({ reason: reason(error) }, 'the policy table takes no change: replacing it');
       await this.replace(rendered);
+    }
+  }
+
+  /** Where others have deleted the table and the wanted one cannot be put in: the last one, else closed. Never throws. */
+  private async fallBack(): Promise<void> {
+    try {
+      if ((await this.netlink.tableHandle(POLICY_TABLE)) !== undefined) return;
+      const { present } = this;
+      if (present && (await succeeds(this.replace(present.rendered)))) return;
+      await run('nft', ['-f', '-'], closedScript(this.prefix));
+    } catch (error) {
+      this.log.error({ reason: reason(error) }, 'there is no policy table, and none can be made');
     }
   }
 
@@ -182,36 +236,79 @@ export class PolicyTable {
     this.present = { rendered, handle: handle ?? '', generation, isSeen, rules: undefined };
   }
 
-  private async putRight(isThorough: boolean): Promise<boolean> {
-    const { wanted, present } = this;
-    if (wanted === undefined) return false;
-    if (present === undefined || (isThorough && present.rendered.policy !== wanted)) {
-      if (isThorough) await this.enforce(wanted);
-      return false;
-    }
+  /** Whether something had to be put back, as far as that is quickly found out; otherwise what the rules have to be of. */
+  private async ask(): Promise<boolean | Asked> {
+    const { present } = this;
+    if (this.wanted === undefined || present === undefined) return false;
     const generation = await this.netlink.generation();
     if (generation !== present.generation) this.areElementsUnsure = true;
-    const isKnown = generation === present.generation && present.isSeen;
-    if (isKnown && present.rules !== undefined && !(isThorough && this.areElementsUnsure)) return false;
-    if (!(await this.isIntact(present, generation, isThorough))) {
-      await this.replace(this.diff.render(wanted));
-      return true;
-    }
+    this.isLookOwed = false;
+    if (generation === present.generation && present.isSeen && present.rules !== undefined) return false;
+    if ((await this.netlink.tableHandle(POLICY_TABLE)) !== present.handle) return this.putBack(present);
+    if (Date.now() >= this.nextLook) return { present, generation };
+    this.isLookOwed = true;
     return false;
   }
 
-  private async isIntact(present: Present, generation: number, isThorough: boolean): Promise<boolean> {
-    if ((await this.netlink.tableHandle(POLICY_TABLE)) !== present.handle) return false;
-    if (!isThorough && Date.now() < this.nextLook) return true;
-    const began = performance.now();
-    const { counts, digest } = await this.netlink.rules(POLICY_TABLE);
-    if (present.rules === undefined ? !this.isCount(counts, present) : digest !== present.rules) return false;
-    if (isThorough && this.areElementsUnsure) {
-      if (!(await hasElements(this.netlink, this.diff.change(NOTHING, present.rendered)))) return false;
-      this.areElementsUnsure = false;
+  private async checkAll(): Promise<boolean> {
+    const { wanted } = this;
+    if (wanted === undefined) return false;
+    if (this.present === undefined || this.present.rendered.policy !== wanted) {
+      const failure = await this.enforce(wanted).then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      );
+      if (failure === undefined) return false;
+      // What is there instead has to be whole as well.
+      await this.compareAll();
+      throw failure.error;
     }
-    this.nextLook = Date.now() + (performance.now() - began) * PAUSE_FACTOR;
+    return this.compareAll();
+  }
+
+  private async compareAll(): Promise<boolean> {
+    const { present } = this;
+    if (present === undefined) return false;
+    const generation = await this.netlink.generation();
+    if (generation !== present.generation) this.areElementsUnsure = true;
+    const isKnown = generation === present.generation && present.isSeen && present.rules !== undefined;
+    if (isKnown && !this.areElementsUnsure) return false;
+    if ((await this.netlink.tableHandle(POLICY_TABLE)) !== present.handle) return this.putBack(present);
+    const began = performance.now();
+    const rules = await this.netlink.rules(POLICY_TABLE);
+    if (await this.judge(present, generation, rules, performance.now() - began)) return true;
+    if (!this.areElementsUnsure) return false;
+    if (!(await hasElements(this.netlink, this.diff.change(NOTHING, present.rendered))))
+      return this.putBack(present);
+    this.areElementsUnsure = false;
+    return false;
+  }
+
+  /** Whether the rules were not as they should be, and had to be put back. */
+  private async judge(
+    present: Present,
+    generation: number,
+    { counts, digest }: { readonly counts: ReadonlyMap<string, number>; readonly digest: string },
+    took: number,
+  ): Promise<boolean> {
+    if (present.rules === undefined ? !this.isCount(counts, present) : digest !== present.rules)
+      return this.putBack(present);
+    this.nextLook = Date.now() + took * PAUSE_FACTOR;
+    this.isLookOwed = false;
     this.present = { ...present, generation, isSeen: true, rules: digest };
+    return false;
+  }
+
+  /** What is wanted, or what was there where that cannot be put in: then throws HostError afterwards. */
+  private async putBack(present: Present): Promise<true> {
+    const { wanted } = this;
+    try {
+      await this.replace(wanted === undefined ? present.rendered : this.diff.render(wanted));
+    } catch (error) {
+      if (present.rendered.policy === wanted || !(await succeeds(this.replace(present.rendered))))
+        await this.fallBack();
+      throw error;
+    }
     return true;
   }
 
@@ -226,4 +323,11 @@ export class PolicyTable {
     this.turn = result.catch(() => undefined);
     return result;
   }
+}
+
+function succeeds(work: Promise<unknown>): Promise<boolean> {
+  return work.then(
+    () => true,
+    () => false,
+  );
 }
