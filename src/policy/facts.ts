@@ -8,8 +8,8 @@ import type { Labels } from '../model/selector-tree.js';
 import type { Tier } from '../model/tier.js';
 import type { NamedPort, WorkloadEndpoint } from '../model/workload-endpoint.js';
 
-/** All that decides what may pass, as it is in the datastore. Keys are those of the datastore, names those of tiers and
- *  profiles. */
+/** All that decides what may pass, as it is in the datastore. Keys are those of the datastore, of policies
+ *  from the kind on; names are those of tiers and profiles. */
 export interface PolicyFacts {
   readonly tiers: ReadonlyMap<string, Tier>;
   readonly policies: ReadonlyMap<string, Policy>;

@@ -171,6 +171,10 @@ describe('a policy', () => {
     expect(policy({ tier: 't', order: 0, selector: 'has(a)' })).toMatchObject({
       value: { tier: 't', order: 0 },
     });
+    // Calico's order is a float; such integers come as bigint.
+    const far = '{"metadata":{"name":"x"},"spec":{"order":9007199254740993}}';
+    expect(parsePolicy(far, '')).toMatchObject({ value: { order: 2 ** 53 }, problems: [] });
+    expect(parseTier(far)?.order).toBe(2 ** 53);
     expect(policy({ order: null }).problems).toEqual([]);
     expect(policy({ order: 'first' })).toMatchObject({
       value: { order: Infinity },
