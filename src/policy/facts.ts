@@ -38,6 +38,13 @@ export interface PolicyEndpoint {
   readonly sandbox?: string;
 }
 
+const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+
+/** What its container sends from cannot be compared with a MAC address: nothing passes, either way. */
+export function isClosed({ mac }: PolicyEndpoint): boolean {
+  return !MAC.test(mac);
+}
+
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const;
 
 /** What of an endpoint counts for policy. `sandbox`: its container, where that is better known than the endpoint says. */

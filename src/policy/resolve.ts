@@ -7,15 +7,13 @@ import type { Rule } from '../model/rule.js';
 import type { Selector } from '../model/selector-tree.js';
 import type { Tier } from '../model/tier.js';
 import { ActiveRules } from './active-rules.js';
-import { effectiveLabels, profileNamed } from './facts.js';
+import { effectiveLabels, isClosed, profileNamed } from './facts.js';
 import type { PolicyEndpoint, PolicyFacts } from './facts.js';
 import { judge, Judgements, parseRulesId, policyRulesId, profileRulesId } from './judgements.js';
 import type { SharedJudgement } from './judgements.js';
 import { SelectorIndex } from './selector-index.js';
 
 const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
-/** What a container sends from is compared with it. */
-const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 
 /** An endpoint of this host. */
 interface Local {
@@ -170,7 +168,7 @@ export class PolicyResolver {
   /** Judges an endpoint of this host anew; undefined where it went or is closed. */
   private place(key: string, { isOpen, placed }: Local): Placed | undefined {
     const endpoint = this.endpoints.get(key);
-    if (endpoint?.node !== this.node || !isOpen || !MAC.test(endpoint.mac)) return undefined;
+    if (endpoint?.node !== this.node || !isOpen || isClosed(endpoint)) return undefined;
     const applying = [...this.applying.matching(key)].flatMap(text =>
       [...(this.policiesOfSelector.get(text) ?? [])].flatMap(policyKey => {
         const policy = this.policies.get(policyKey);
