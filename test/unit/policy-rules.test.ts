@@ -232,6 +232,12 @@ describe('what goes with policies', () => {
     });
     expect(parseNetworkSet(text, '').value?.nets.map(formatCidr)).toEqual(['10.0.0.1/32', '10.0.0.0/8']);
     expect(parseNetworkSet(text, '').problems).toHaveLength(1);
+    // Which comes as a bigint.
+    const long = '{"metadata":{"name":"s"},"spec":{"nets":[9007199254740993,"10.0.0.0/8"]}}';
+    expect(parseNetworkSet(long, '')).toMatchObject({
+      value: { nets: [{ length: 8 }] },
+      problems: [expect.stringContaining('9007199254740993')],
+    });
   });
 });
 
