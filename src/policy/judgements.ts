@@ -28,6 +28,12 @@ export class Judgements {
     return shared;
   }
 
+  /** One more needs what somebody else has just acquired, and holds. */
+  acquireAgain(shared: SharedJudgement): SharedJudgement {
+    shared.uses += 1;
+    return shared;
+  }
+
   release(shared: SharedJudgement): void {
     shared.uses -= 1;
     if (shared.uses > 0) return;

@@ -57,6 +57,31 @@ describe('what a host is told to enforce', () => {
     expect(members.sort()).toEqual([[], ['10.0.0.1 6 3']]);
   });
 
+  it('is found out once for all endpoints that are alike', () => {
+    const resolver = new PolicyResolver('h1');
+    let looks = 0;
+    const watched = (order: number): Policy => ({
+      ...policy({ order, selector: 'all()', ingress: [] }),
+      get tier() {
+        looks += 1;
+        return 'default';
+      },
+    });
+    const profiles = (number: number) => [number % 2 === 0 ? 'net1' : 'net2'];
+    for (let number = 0; number < 300; number += 1)
+      resolver.setEndpoint(`e${number}`, endpoint(number, { profiles: profiles(number) }));
+    for (const order of [1, 2]) {
+      resolver.setPolicy('p', watched(order));
+      looks = 0;
+      expect(resolver.resolve().endpoints.size).toBe(300);
+      // Two kinds in two directions.
+      expect(looks).toBeLessThan(20);
+    }
+    // Nothing is forgotten or left over by who goes.
+    for (let number = 0; number < 300; number += 1) resolver.setEndpoint(`e${number}`, undefined);
+    expect(resolver.resolve()).toMatchObject({ endpoints: new Map(), rules: new Map() });
+  });
+
   it('has for a name of a port without a protocol those of TCP', () => {
     const resolver = new PolicyResolver('h1');
     resolver.setPolicy('p', policy({ ingress: [{ action: 'Allow', destination: { ports: ['dns'] } }] }));
