@@ -1,5 +1,5 @@
 import { PolicyChains, sameLines } from './nft-policy-chains.js';
-import type { Chains } from './nft-policy-chains.js';
+import type { Chains } from './nft-policy-base.js';
 import {
   FIXED_SETS,
   addressSets,

@@ -1,4 +1,4 @@
-import { baseChains } from './nft-policy-chains.js';
+import { baseChains } from './nft-policy-base.js';
 import type { ElementChange, PolicyChange } from './nft-policy-diff.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
 import { FIXED_SETS, typeText } from './nft-policy-sets.js';

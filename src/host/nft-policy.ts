@@ -7,7 +7,7 @@ import { NOTHING, PolicyDiff, isEmpty } from './nft-policy-diff.js';
 import type { PolicyChange, Rendered } from './nft-policy-diff.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
 import { changeScript, closedScript, tableScript } from './nft-policy-script.js';
-import { baseChains } from './nft-policy-chains.js';
+import { baseChains } from './nft-policy-base.js';
 import { hasElements } from './nft-policy-listing.js';
 import type { HostPolicy } from './policy.js';
 import { CommandError, run } from './run.js';

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { bytesOf } from '../../src/host/bytes.js';
 import { changeMessages, keyBytes } from '../../src/host/nft-messages.js';
+import { baseChains } from '../../src/host/nft-policy-base.js';
 import { NOTHING, PolicyDiff, isEmpty } from '../../src/host/nft-policy-diff.js';
 import { logPrefix, rulesChain } from '../../src/host/nft-policy-names.js';
 import { renderRules } from '../../src/host/nft-policy-rules.js';
@@ -174,4 +175,9 @@ describe('a change', () => {
       expect(line).toMatch(/^\w+ \w+ inet calico_policy /);
     expect(tableScript(change, 'cali').match(/^delete .*$/gm)).toEqual(['delete table inet calico_policy']);
   });
+});
+
+test('what conntrack can make nothing of is dropped of and to containers, and nobody else', () => {
+  const lines = [...baseChains('cali').values()].flat().filter(line => line.includes('invalid'));
+  expect(lines).toEqual(['iifname "cali*" ct state invalid drop', 'oifname "cali*" ct state invalid drop']);
 });

@@ -1,0 +1,96 @@
+import { expect, test } from 'vitest';
+import { HOST4, HOST6, policy, usePolicyBed } from './policy-bed.js';
+import { until } from './pretend-host.js';
+import type { Namespace } from './pretend-host.js';
+
+/** Packets that say they are of somebody else, and what the policy table must leave alone. */
+
+const bed = usePolicyBed();
+
+/** Counts what arrives in a namespace and matches; the answer tells how many so far. */
+async function counter(space: Namespace, match: string): Promise<() => Promise<number>> {
+  const chain = `chain inet seen c { type filter hook prerouting priority -400; }`;
+  await space.run(
+    'nft -f -',
+    `add table inet seen; flush table inet seen; add ${chain}; add rule inet seen c ${match} counter`,
+  );
+  return async () => Number(/packets (\d+)/.exec(await space.run('nft list chain inet seen c'))?.[1]);
+}
+
+test('what neighbours say is not forwarded, whatever source it has', async () => {
+  await bed().enforce(policy([1, 2, 3]));
+  const third = bed().container(3);
+  await third.run('ip addr add fd65::1/128 dev cali0 nodad');
+  const arrived = await counter(bed().container(2), 'icmpv6 type { 133-137 } ip6 saddr fd65::1');
+  // A ping whose type is another by the time it leaves.
+  await third.run(
+    'nft -f -',
+    `add table ip6 forge
+     add chain ip6 forge out { type filter hook postrouting priority 0; }
+     add rule ip6 forge out icmpv6 type echo-request icmpv6 type set 135`,
+  );
+  await third.run('busybox ping -6 -c 1 -W 1 -I fd65::1 fd65::2').catch(() => undefined);
+  await third.all(['nft delete table ip6 forge', 'ip addr del fd65::1/128 dev cali0']);
+  expect(await arrived()).toBe(0);
+  // Links still work.
+  await third.run('ip -6 neigh flush dev cali0');
+  expect(await third.reaches(HOST6)).toBe(true);
+});
+
+test('nobody outside sends from the address of a container', async () => {
+  await bed().enforce(policy([1, 2, 3]));
+  await bed().host.run('busybox sysctl -q -w net.ipv4.conf.uplink.rp_filter=0 net.ipv4.conf.all.rp_filter=0');
+  await bed().outside.all(['ip addr add 10.65.0.1/32 dev lo', 'ip addr add fd65::1/128 dev lo nodad']);
+  const second = bed().container(2);
+  const [arrived4, arrived6] = ['10.65.0.1', 'fd65::1'];
+  const arrived = await counter(second, `ip saddr ${arrived4}`);
+  const ping = (from: string, to: string): Promise<unknown> =>
+    bed()
+      .outside.run(`busybox ping ${to.includes(':') ? '-6' : '-4'} -c 1 -W 1 -I ${from} ${to}`)
+      .catch(() => undefined);
+  await ping(arrived4, '10.65.0.2');
+  expect(await arrived()).toBe(0);
+  const arrivedToo = await counter(second, `ip6 saddr ${arrived6}`);
+  await ping(arrived6, 'fd65::2');
+  expect(await arrivedToo()).toBe(0);
+  await bed().outside.all(['ip addr del 10.65.0.1/32 dev lo', 'ip addr del fd65::1/128 dev lo']);
+  expect(await bed().who(1, 'tcp', '10.65.0.2', 80)).toBe('two');
+  expect(await bed().who(0, 'tcp', HOST4, 8002)).toBe('two');
+});
+
+test('what the host forwards for others is left alone, also where it has seen one direction only', async () => {
+  await bed().enforce(policy([1, 2, 3]));
+  const beyond = await bed().host.namespace();
+  // Questions go straight there, answers come by the host: for conntrack answers to nothing.
+  await bed().outside.run(`ip link add direct type veth peer name direct netns ${beyond.pid}`);
+  await bed().host.run(`ip link add other type veth peer name back netns ${beyond.pid}`);
+  await bed().host.all([
+    'ip addr add 203.0.113.1/24 dev other',
+    'ip link set other up',
+    'busybox sysctl -q -w net.ipv4.conf.other.rp_filter=0 net.ipv4.conf.all.rp_filter=0',
+  ]);
+  await beyond.all([
+    'busybox sysctl -q -w net.ipv4.conf.direct.rp_filter=0 net.ipv4.conf.all.rp_filter=0',
+    'ip addr add 192.0.2.2/24 dev direct',
+    'ip link set direct up',
+    'ip addr add 203.0.113.2/24 dev back',
+    'ip link set back up',
+    'ip route add default via 203.0.113.1',
+  ]);
+  await bed().outside.all([
+    'busybox sysctl -q -w net.ipv4.conf.cable.rp_filter=0 net.ipv4.conf.all.rp_filter=0',
+    'ip addr add 192.0.2.1/24 dev direct',
+    'ip link set direct up',
+  ]);
+  const ping = 'busybox ping -c 1 -W 1 -I 198.51.100.2 192.0.2.2';
+  await until(
+    () =>
+      bed()
+        .outside.run(ping)
+        .then(
+          () => true,
+          () => false,
+        ),
+    4_000,
+  );
+});
