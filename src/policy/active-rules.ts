@@ -158,8 +158,7 @@ export class ActiveRules {
     const found = new Set<string>();
     for (const [key, member] of this.members)
       for (const port of namedPorts(member)) {
-        if (!names.has(port.name) || (protocol ?? port.protocol) !== port.protocol || 'nets' in member)
-          continue;
+        if (!names.has(port.name) || protocol !== port.protocol || 'nets' in member) continue;
         // Whoever is selected here is in the address set of the same selector.
         if (selector && !this.index.matches(selector.text, key)) continue;
         for (const address of member.addresses) found.add(`${address} ${port.protocol} ${port.port}`);

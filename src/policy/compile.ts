@@ -1,7 +1,7 @@
 import type { HostEntity, HostRule, SetId } from '../host/policy.js';
 import { formatCidr } from '../ipam/cidr.js';
 import type { Cidr, Family } from '../ipam/cidr.js';
-import { ICMP, PORT_PROTOCOLS } from '../model/ip-protocol.js';
+import { ICMP, NAMED_PORT_PROTOCOL, PORT_PROTOCOLS } from '../model/ip-protocol.js';
 import type { Rule, RuleEntity, RulePorts } from '../model/rule.js';
 import type { Selector } from '../model/selector-tree.js';
 
@@ -16,8 +16,8 @@ export interface CompiledRules {
 export interface NamedPortSelection {
   /** Any of them. */
   readonly names: ReadonlySet<string>;
-  /** IP protocol number; undefined: any. */
-  readonly protocol: number | undefined;
+  /** IP protocol number. */
+  readonly protocol: number;
   /** The endpoints whose ports they are; undefined: all. */
   readonly selector: Selector | undefined;
 }
@@ -103,8 +103,9 @@ function compileEntity(
   // multiplied.
   const named = (ports: RulePorts): SetId[] => {
     const names = new Set([...ports.names].sort());
-    const id = `port ${[...names].join(',')} ${protocol ?? 'any'} ${selector?.text ?? 'all()'}`;
-    portSets.set(id, { names, protocol, selector });
+    const ofProtocol = protocol ?? NAMED_PORT_PROTOCOL;
+    const id = `port ${[...names].join(',')} ${ofProtocol} ${selector?.text ?? 'all()'}`;
+    portSets.set(id, { names, protocol: ofProtocol, selector });
     return [id];
   };
   return {
