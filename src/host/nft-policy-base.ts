@@ -29,7 +29,10 @@ export function baseChains(prefix: string): Chains {
       'spoofed',
       [
         'type filter hook prerouting priority raw; policy accept;',
-        // The addresses of containers of this host come from their interfaces only.
+        // The addresses of containers of this host come from their interfaces only; or by a bridge, where a container is on
+        // a network of Docker's as well and its default route leads there. (A rule of its own: the kind of a network card
+        // is unknown to the kernel, and a rule that asks for it ends there.)
+        `iifname != "${prefix}*" meta iifkind "bridge" accept`,
         `iifname != "${prefix}*" fib saddr oifname "${prefix}*" drop`,
         `iifname != "${prefix}*" accept`,
         'iifname . ether saddr . ip saddr @sources4 accept',
