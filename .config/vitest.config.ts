@@ -4,12 +4,10 @@ import { defineConfig } from 'vitest/config';
 const SIDE_BY_SIDE = ['unit', 'contract', 'socket'];
 
 /** Tests with a real kernel. They do not like company: one file after another. */
-const ONE_BY_ONE = ['host'];
+const ONE_BY_ONE = ['host', 'differential'];
 
 /** The same with a real dockerd, of what takes its time or compares it with a bridge's. */
-const TIMED = ['burst', 'churn', 'labels', 'power-cut', 'docker-view', 'quickstart'].map(
-  name => `test/e2e/${name}.test.ts`,
-);
+const TIMED = ['burst', 'churn', 'quickstart'].map(name => `test/e2e/${name}.test.ts`);
 
 /** Limits of tests with real hosts, in milliseconds. */
 const PATIENT = {
@@ -52,12 +50,12 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          // Most of an end-to-end test is waiting for others: two at a time are nearly twice as fast.
-          name: 'in pairs',
+          // Most of an end-to-end test is waiting for others: three at a time are more than twice as fast.
+          name: 'in threes',
           include: filesOf(['e2e']),
           exclude: TIMED,
           ...PATIENT,
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 2 },
         },
       },

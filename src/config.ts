@@ -244,7 +244,7 @@ export function settingsHelp(): string {
     .join('\n');
 }
 
-/** The table of settings for the README (Markdown). */
+/** The table of settings for `docs/reference.md`. */
 export function settingsTable(): string {
   const rows = Object.values<Setting<unknown>>(SETTINGS).map(
     ({ names, help, shown }) => `| ${names.map(name => `\`${name}\``).join(', ')} | ${shown} | ${help} |`,

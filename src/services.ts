@@ -111,6 +111,8 @@ export function createServices(
   const labels = config.labelEndpoints
     ? new ContainerLabels(engine, endpoints, logOf('labels'), {
         isAwaited: () => policy?.gate.isAwaited() === true,
+        read: id => policy?.gate.read(id),
+        failed: (id, why) => policy?.gate.failed(id, why),
         known: id => policy?.gate.known(id),
       })
     : undefined;

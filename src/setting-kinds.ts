@@ -13,7 +13,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export interface Setting<T> {
   /** The first is the one we document; of those that are set the last wins, as the Go clients prefer `CALICO_…`. */
   readonly names: readonly string[];
-  /** What it does, for `--help` and the README. */
+  /** What it does, for `--help` and `docs/reference.md`. */
   readonly help: string;
   /** Text of the default in documents. */
   readonly shown: string;

@@ -54,7 +54,10 @@ export function policySources(store: Store, log: Logger): PolicySource[] {
     };
   };
   const policies = (plural: Plural) =>
-    source(plural, parsePolicy, (resolver, key, _name, policy) => resolver.setPolicy(key, policy));
+    source(plural, parsePolicy, (resolver, _key, name, policy) =>
+      // What a log line of a rule begins with is short: it has no room for all of the key.
+      resolver.setPolicy(`${plural}/${name}`, policy),
+    );
   const networkSets = (plural: Plural) =>
     source(plural, parseNetworkSet, (resolver, key, _name, set) => resolver.setNetworkSet(key, set));
   return [

@@ -2,24 +2,28 @@ import { networkInterfaces } from 'node:os';
 import { pino } from 'pino';
 import { policySources } from '../agent/policy-sources.js';
 import { loadConfig } from '../config.js';
-import { ENDPOINT_NAMESPACE, resourcesPrefix } from '../datastore/keys.js';
+import { ENDPOINT_NAMESPACE, NETWORKS_PREFIX, resourcesPrefix } from '../datastore/keys.js';
 import type { Store } from '../datastore/store.js';
 import { DockerEngine } from '../docker/engine.js';
 import { formatAddress, parseAddress } from '../ipam/cidr.js';
 import { isObject, parseJson, textList, textOr } from '../model/json.js';
+import { parseNetworkRecord } from '../model/network-record.js';
 import { parseEndpoint } from '../model/workload-endpoint.js';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.js';
 import { endpointAt, evaluatePath } from '../policy/evaluate.js';
 import { explanation, parseTraffic, trafficText } from '../policy/explain.js';
-import { policyEndpoint } from '../policy/facts.js';
+import { isClosed, policyEndpoint } from '../policy/facts.js';
 import { PolicyResolver } from '../policy/resolve.js';
 import { UsageError } from './command.js';
 import type { Output, Run } from './command.js';
 import { withDatastore } from './datastore.js';
+import { keptApart } from './internal-networks.js';
 import { PacketEnds } from './packet-ends.js';
 
 /**
  * `policy explain FROM TO PROTO/PORT`: each tier, policy and rule that is looked at, in both directions, and the verdict.
- * Exit status 0: allowed; 1: denied. One listing of each kind of resource that policy is made of, and of all endpoints.
+ * Exit status 0: allowed; 1: denied. One listing of each kind of resource that policy is made of, of all
+ * endpoints and of the records of networks.
  */
 export const run: Run = async (args, env, out) => {
   const published = args.includes('--published');
@@ -29,7 +33,8 @@ export const run: Run = async (args, env, out) => {
   const config = loadConfig(env);
   const ends = new PacketEnds(() => new DockerEngine(config.dockerHost).containers());
   const resolver = new PolicyResolver(config.nodeName, config.hostAction);
-  await withDatastore(config, store => read(store, resolver, ends, out));
+  const { endpoints, networks } = await withDatastore(config, store => read(store, resolver, out));
+  for (const endpoint of endpoints) ends.add(endpoint);
   const { source, destination } = await ends.between(from, to);
   const family = destination.address.includes(':') ? 6 : 4;
   const packet = {
@@ -40,6 +45,24 @@ export const run: Run = async (args, env, out) => {
     isTranslated: published,
   } as const;
   out.line(`${source.name} to ${destination.name}, ${trafficText(packet)}`);
+  // Beside Felix nothing of ours keeps internal networks apart.
+  const apart =
+    config.dataplane === 'felix'
+      ? undefined
+      : keptApart(networks, endpoints, source.address, destination.address);
+  if (apart !== undefined) {
+    for (const line of [apart, 'denied']) out.line(line);
+    return 1;
+  }
+  for (const { name, address } of [source, destination]) {
+    const endpoint = endpointAt(resolver.facts, address);
+    if (!endpoint || !isClosed(endpoint)) continue;
+    out.line(
+      `${name} is closed until its endpoint has a MAC address: see the log of the daemon on ${endpoint.node}`,
+    );
+    out.line('denied');
+    return 1;
+  }
   const isFromHost = !endpointAt(resolver.facts, source.address) && isOwn(source.address);
   if (isFromHost && config.hostAction !== 'policy') {
     out.line(`what the host itself sends: ${config.hostAction} (CALICO_LIBNETWORK_DEFAULT_HOST_ACTION)`);
@@ -51,7 +74,8 @@ export const run: Run = async (args, env, out) => {
 };
 
 /** Reads all that counts; what of it cannot be applied is said. */
-async function read(store: Store, resolver: PolicyResolver, ends: PacketEnds, out: Output): Promise<void> {
+async function read(store: Store, resolver: PolicyResolver, out: Output) {
+  const endpoints: WorkloadEndpoint[] = [];
   const log = pino({ level: 'warn' }, { write: line => note(line, out) });
   const sources = policySources(store, log);
   try {
@@ -63,8 +87,10 @@ async function read(store: Store, resolver: PolicyResolver, ends: PacketEnds, ou
         const endpoint = parseEndpoint(value);
         if (!endpoint) continue;
         resolver.setEndpoint(key, policyEndpoint(endpoint));
-        ends.add(endpoint);
+        endpoints.push(endpoint);
       }
+    const { entries: records } = await store.list(NETWORKS_PREFIX);
+    return { endpoints, networks: records.flatMap(({ value }) => parseNetworkRecord(value) ?? []) };
   } finally {
     for (const source of sources) source.close();
   }

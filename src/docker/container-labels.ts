@@ -26,6 +26,10 @@ export interface LabelledEndpoints {
 export interface LabelsAwaited {
   /** Whether an endpoint does. */
   isAwaited(): boolean;
+  /** The labels of an endpoint's container are read, and about to be written. */
+  read(endpointId: string): void;
+  /** They could not be; why, in words. */
+  failed(endpointId: string, why: string): void;
   /** The labels of an endpoint are those of its container now. */
   known(endpointId: string): void;
 }
@@ -147,8 +151,15 @@ export class ContainerLabels {
     { endpointId, labels: has }: WorkloadEndpoint,
     labels: Readonly<Record<string, string>>,
   ): Promise<void> {
-    if (!sameLabels(has, labels))
-      await withDeadline(10_000, () => this.endpoints.change(endpointId, { labels }));
+    if (!sameLabels(has, labels)) {
+      this.gate.read(endpointId);
+      try {
+        await withDeadline(10_000, () => this.endpoints.change(endpointId, { labels }));
+      } catch (error) {
+        this.gate.failed(endpointId, reason(error));
+        throw error;
+      }
+    }
     this.gate.known(endpointId);
   }
 }

@@ -1,6 +1,8 @@
 import { chainForPair, planPair } from '../host/forwarding.js';
 import { readFilterTable } from '../host/iptables.js';
 import type { FilterTable } from '../host/iptables.js';
+import { NftNetlink } from '../host/nft-netlink.js';
+import { POLICY_TABLE } from '../host/nft-policy-names.js';
 import { run } from '../host/run.js';
 import { ok, problem, warning } from './finding.js';
 import type { Check, Verdict } from './finding.js';
@@ -52,7 +54,7 @@ export function judgeFirewall(tables: readonly FilterTable[]): Verdict[] {
 export const rules: Check<Subject> = {
   name: 'nftables',
   async look({ config, daemon }) {
-    if (config.dataplane === 'felix') return [ok('Felix looks after it')];
+    if (config.dataplane === 'felix') return [judgeBesideFelix(await hasPolicyTable())];
     return [judgeRules(await run('nft', ['list', 'tables']), daemon !== undefined)];
   },
 };
@@ -63,4 +65,23 @@ export function judgeRules(tables: string, isServing: boolean): Verdict {
   if (isThere) return ok(`${OUR_TABLE} is there`);
   if (!isServing) return ok('no daemon runs, and has left no rules');
   return problem(`${OUR_TABLE} is missing: nothing is masqueraded, and no port is published`, RESTORE);
+}
+
+/** `isThere`: the policy table that only a daemon without Felix keeps. */
+export function judgeBesideFelix(isThere: boolean): Verdict {
+  if (!isThere) return ok('Felix looks after it');
+  return problem(
+    `table inet ${POLICY_TABLE}, of the time before Felix, is still in force: it drops what new containers send and get`,
+    `start the daemon, which deletes it; if it runs: nft delete table inet ${POLICY_TABLE}`,
+  );
+}
+
+/** Asks the kernel itself: beside Felix there may be no nft. Throws NetlinkError. */
+async function hasPolicyTable(): Promise<boolean> {
+  const nftables = new NftNetlink();
+  try {
+    return (await nftables.tableHandle(POLICY_TABLE)) !== undefined;
+  } finally {
+    nftables.close();
+  }
 }

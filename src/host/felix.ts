@@ -6,6 +6,9 @@ import type { LinuxOptions } from './linux.js';
 import { IpMonitor } from './ip-monitor.js';
 import { LinuxPeers } from './linux-peers.js';
 import type { Peers } from './peers.js';
+import { NftNetlink } from './nft-netlink.js';
+import { POLICY_TABLE } from './nft-policy-names.js';
+import { run } from './run.js';
 import { LinkReaper } from './reaper.js';
 import { rewire } from './rewire.js';
 import type { ContainerSide } from './rewire.js';
@@ -15,7 +18,8 @@ import { Veths, hostInterfaces } from './veth.js';
 /**
  * The dataplane beside a Felix on the same host: makes and deletes veths, with the settings their host ends need
  * until Felix sees them, and leaves routes, masquerading, forwarding and policy to Felix, which derives them from
- * the workload endpoints in etcd. Opens a netlink socket.
+ * the workload endpoints in etcd. Deletes the policy table that a daemon with the other dataplane left. Opens netlink
+ * sockets.
  */
 export function createFelixDataplane(options: LinuxOptions, log: Logger): FelixDataplane {
   return new FelixDataplane(options, log);
@@ -30,6 +34,8 @@ export class FelixDataplane implements Dataplane {
   private readonly veths = new Veths(this.netlink, this.reaper);
 
   private readonly protocol: number;
+  /** Resolves when no policy of ours is in force; undefined: to be tried. */
+  private isLeft: Promise<void> | undefined;
 
   constructor(
     options: LinuxOptions,
@@ -55,9 +61,14 @@ export class FelixDataplane implements Dataplane {
       sourceTo: address => host.sourceTo(address),
       onAddressChange: changed => host.onAddressChange(changed),
     };
+    this.leavePolicy().catch((error: unknown) => {
+      const message = `table inet ${POLICY_TABLE}, of the time before Felix, cannot be deleted: no new container gets through`;
+      log.error({ reason: reason(error) }, message);
+    });
   }
 
   async attach(wiring: EndpointWiring): Promise<void> {
+    await this.leavePolicy();
     await this.veths.ensure(wiring);
   }
 
@@ -89,6 +100,20 @@ export class FelixDataplane implements Dataplane {
     // Felix's too.
   }
 
+  /** A table that nobody keeps any more drops all that it does not know. Tried once, and again after a failure. */
+  private leavePolicy(): Promise<void> {
+    this.isLeft ??= deletePolicyTable().then(
+      isDeleted => {
+        if (isDeleted) this.log.warn({ table: POLICY_TABLE }, 'deleted our policy table: Felix enforces now');
+      },
+      (error: unknown) => {
+        this.isLeft = undefined;
+        throw error;
+      },
+    );
+    return this.isLeft;
+  }
+
   async dockerStarted(): Promise<void> {
     // Forwarding is Felix's too.
   }
@@ -118,5 +143,19 @@ export class FelixDataplane implements Dataplane {
     await this.reaper.close();
     await this.host.close();
     this.netlink.close();
+  }
+}
+
+/** Answers whether there was one. Needs nft only then; throws HostError. */
+async function deletePolicyTable(): Promise<boolean> {
+  const nftables = new NftNetlink();
+  try {
+    if ((await nftables.tableHandle(POLICY_TABLE)) === undefined) return false;
+    // The first line: somebody else may be quicker.
+    const script = `table inet ${POLICY_TABLE} {}\ndelete table inet ${POLICY_TABLE}\n`;
+    await run('nft', ['-f', '-'], script);
+    return true;
+  } finally {
+    nftables.close();
   }
 }

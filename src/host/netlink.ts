@@ -277,6 +277,9 @@ export function openSocket(protocol: number, what: string): RawNetlinkSocket {
   }
 }
 
+/** What nftables says to a transaction that another one overtook. */
+const ERESTART = 85;
+
 /** A dump that fails half-way says so in the payload of its last message. */
 function doneCode(data: Buffer): string | undefined {
   return data.length >= 4 ? errnoName(data.readInt32LE(0)) : undefined;
@@ -284,6 +287,8 @@ function doneCode(data: Buffer): string | undefined {
 
 function errnoName(errno: number): string | undefined {
   if (errno === 0) return undefined;
+  // Node has no name for what is not an error of a system call.
+  if (errno === -ERESTART) return 'ERESTART';
   try {
     return getSystemErrorName(errno);
   } catch {

@@ -178,7 +178,7 @@ export function metricNames(): string[] {
   return [...histograms, ...Object.values({ ...COUNTERS, ...GAUGES }).map(({ name }) => name)];
 }
 
-/** The table of metrics for the README (Markdown). */
+/** The table of metrics for `docs/reference.md`. */
 export function metricsTable(): string {
   const rows = Object.entries({ histogram: HISTOGRAMS, counter: COUNTERS, gauge: GAUGES }).flatMap(
     ([type, shapes]) =>

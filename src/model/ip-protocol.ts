@@ -11,6 +11,8 @@ const NAMED = new Map([
 
 /** Those that have ports. */
 export const PORT_PROTOCOLS: readonly number[] = [6, 17, 132, 136];
+/** What ports with names are of, in a rule that says no protocol: as in Felix. */
+export const NAMED_PORT_PROTOCOL = 6;
 /** ICMP of each family. */
 export const ICMP = { 4: 1, 6: 58 } as const;
 

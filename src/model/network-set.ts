@@ -1,5 +1,6 @@
 import { parseCidr } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
+import { formatJson } from './json.js';
 import type { Parsed } from './policy.js';
 import { parseResource } from './resource.js';
 import { NAMESPACE_LABEL } from './selector-tree.js';
@@ -23,7 +24,7 @@ export function parseNetworkSet(text: string, namespace: string): Parsed<Network
   const problems: string[] = [];
   const nets = listed.flatMap(net => {
     const cidr = typeof net === 'string' ? parseCidr(net) : undefined;
-    if (!cidr) problems.push(`spec.nets has an entry that is no CIDR, left out: ${JSON.stringify(net)}`);
+    if (!cidr) problems.push(`spec.nets has an entry that is no CIDR, left out: ${formatJson(net)}`);
     return cidr ?? [];
   });
   return {

@@ -6,6 +6,7 @@ import type { Rule } from './rule.js';
 import { both, inNamespace, NAMESPACE_LABEL, ofOwners } from './selector-tree.js';
 import type { Selector } from './selector-tree.js';
 import { parseSelector } from './selector.js';
+import { orderOf } from './tier.js';
 
 /** A NetworkPolicy or GlobalNetworkPolicy. */
 export interface Policy {
@@ -54,8 +55,8 @@ export function parsePolicy(text: string, namespace: string): Parsed<Policy> {
   const selector = policySelector(spec, namespace);
   if (typeof selector === 'string') return { problems: [`${selector}: the policy is not applied`] };
   const tier = textOr(spec.tier) || DEFAULT_TIER;
-  const order = typeof spec.order === 'number' ? spec.order : Infinity;
-  if (spec.order !== undefined && spec.order !== null && typeof spec.order !== 'number')
+  const order = orderOf(spec.order);
+  if (order === undefined && spec.order !== undefined && spec.order !== null)
     problems.push('spec.order is no number: the policy comes last');
   const types = policyTypes(spec.types, resource, problems);
   const rules = (field: 'ingress' | 'egress') =>
@@ -67,7 +68,7 @@ export function parsePolicy(text: string, namespace: string): Parsed<Policy> {
       name: policyName(resource, tier),
       namespace,
       tier,
-      order,
+      order: order ?? Infinity,
       selector,
       ingress: rules('ingress'),
       egress: rules('egress'),

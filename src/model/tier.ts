@@ -16,6 +16,11 @@ export const STANDARD_TIERS: readonly Tier[] = [
   { name: 'kube-baseline', order: 10_000_000, otherwise: 'pass' },
 ];
 
+/** The order of a policy or tier; undefined where it has none. Calico's is a float, so long integers are rounded. */
+export function orderOf(value: unknown): number | undefined {
+  return typeof value === 'number' || typeof value === 'bigint' ? Number(value) : undefined;
+}
+
 /** Parses a tier; undefined where the text is none. As in Calico, any default action but Pass is Deny. */
 export function parseTier(text: string): Tier | undefined {
   const resource = parseResource(text);
@@ -23,7 +28,7 @@ export function parseTier(text: string): Tier | undefined {
   const { order, defaultAction } = resource.spec;
   return {
     name: resource.name,
-    order: typeof order === 'number' ? order : Infinity,
+    order: orderOf(order) ?? Infinity,
     otherwise: defaultAction === 'Pass' ? 'pass' : 'deny',
   };
 }

@@ -11,6 +11,7 @@ export interface WorkloadEndpoint {
   readonly node: string;
   /** Docker's EndpointID. */
   readonly endpointId: string;
+  /** The veth's host side: always one of ours, whatever is written in the datastore. */
   readonly interfaceName: string;
   /** Lower-case colon form. */
   readonly mac: string;
@@ -48,8 +49,10 @@ export type EndpointChange = Partial<
 const ORCHESTRATOR = 'libnetwork';
 const NETWORK_ANNOTATION = 'org.projectcalico.libnetwork/network-id';
 const SANDBOX_ANNOTATION = 'org.projectcalico.libnetwork/sandbox';
-/** Of those that Linux allows, the ones that mean nothing to anybody. */
-const INTERFACE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/;
+/** What Felix, too, knows containers' interfaces by. */
+const INTERFACE_PREFIX = 'cali';
+/** Of those that Linux allows, the ones that mean nothing to anybody and are no interface of the host's own. */
+const INTERFACE_NAME = new RegExp(`^${INTERFACE_PREFIX}[A-Za-z0-9_.-]{1,11}$`);
 /** Calico sets these on every endpoint, over what a user says. */
 const FIXED_LABELS = {
   'projectcalico.org/namespace': ENDPOINT_NAMESPACE,
@@ -69,7 +72,7 @@ export function endpointNamePrefix(node: string): string {
 
 /** The veth's host side: Linux allows 15 characters, Felix wants the prefix. */
 export function hostInterfaceOf(endpointId: string): string {
-  return `cali${endpointId.slice(0, 11)}`;
+  return INTERFACE_PREFIX + endpointId.slice(0, 11);
 }
 
 /** The veth's other end until dockerd renames it. */
@@ -181,10 +184,12 @@ function parseSandbox(annotation: string | undefined): Pick<WorkloadEndpoint, 's
 export function parseEndpoint(text: string): WorkloadEndpoint | undefined {
   const resource = parseResource(text);
   if (!resource) return undefined;
-  const { node, endpoint, interfaceName, mac, ipNetworks, profiles, ports } = resource.spec;
-  if (typeof node !== 'string' || typeof endpoint !== 'string' || typeof interfaceName !== 'string')
+  const { node, endpoint, interfaceName: written, mac, ipNetworks, profiles, ports } = resource.spec;
+  if (typeof node !== 'string' || typeof endpoint !== 'string' || typeof written !== 'string')
     return undefined;
-  // All of this becomes routes and rules of the host: one entry that is none must not stop the others.
+  // All of this becomes routes and rules of the host: one entry that names eth0 must not cut the host off, nor may a
+  // container that is there be lost sight of because of it.
+  const interfaceName = INTERFACE_NAME.test(written) ? written : hostInterfaceOf(endpoint);
   if (!INTERFACE_NAME.test(interfaceName)) return undefined;
   const addresses = textList(ipNetworks)
     .map(network => network.split('/')[0] ?? network)

@@ -50,10 +50,10 @@ export class ActiveRules {
     const moved = this.index.set(key, member && labels);
     if (!isSameInside) for (const selector of this.index.matching(key)) this.staleSets.add(selector);
     if (isSameInside && !moved) return;
-    const names = new Set([before, member].flatMap(each => namedPorts(each).map(({ name }) => name)));
-    if (names.size === 0) return;
+    const changed = [...new Set([before, member].flatMap(each => namedPorts(each).map(({ name }) => name)))];
+    if (changed.length === 0) return;
     for (const [id, { selection }] of this.portSelections)
-      if (names.has(selection.name)) this.stalePorts.add(id);
+      if (changed.some(name => selection.names.has(name))) this.stalePorts.add(id);
   }
 
   /** One more needs the list. */
@@ -154,11 +154,11 @@ export class ActiveRules {
     return { addresses, nets: [...nets].sort() };
   }
 
-  private portSet({ name, protocol, selector }: NamedPortSelection): PortSet {
+  private portSet({ names, protocol, selector }: NamedPortSelection): PortSet {
     const found = new Set<string>();
     for (const [key, member] of this.members)
       for (const port of namedPorts(member)) {
-        if (port.name !== name || (protocol ?? port.protocol) !== port.protocol || 'nets' in member) continue;
+        if (!names.has(port.name) || protocol !== port.protocol || 'nets' in member) continue;
         // Whoever is selected here is in the address set of the same selector.
         if (selector && !this.index.matches(selector.text, key)) continue;
         for (const address of member.addresses) found.add(`${address} ${port.protocol} ${port.port}`);

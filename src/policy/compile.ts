@@ -1,7 +1,7 @@
 import type { HostEntity, HostRule, SetId } from '../host/policy.js';
 import { formatCidr } from '../ipam/cidr.js';
 import type { Cidr, Family } from '../ipam/cidr.js';
-import { ICMP, PORT_PROTOCOLS } from '../model/ip-protocol.js';
+import { ICMP, NAMED_PORT_PROTOCOL, PORT_PROTOCOLS } from '../model/ip-protocol.js';
 import type { Rule, RuleEntity, RulePorts } from '../model/rule.js';
 import type { Selector } from '../model/selector-tree.js';
 
@@ -14,9 +14,10 @@ export interface CompiledRules {
 
 /** Which named ports are in a set. */
 export interface NamedPortSelection {
-  readonly name: string;
-  /** IP protocol number; undefined: any. */
-  readonly protocol: number | undefined;
+  /** Any of them. */
+  readonly names: ReadonlySet<string>;
+  /** IP protocol number. */
+  readonly protocol: number;
   /** The endpoints whose ports they are; undefined: all. */
   readonly selector: Selector | undefined;
 }
@@ -98,12 +99,15 @@ function compileEntity(
     addressSets.set(of.text, of);
     return of.text;
   };
-  const named = ({ names }: RulePorts): SetId[] =>
-    names.map(name => {
-      const id = `port ${name} ${protocol ?? 'any'} ${selector?.text ?? 'all()'}`;
-      portSets.set(id, { name, protocol, selector });
-      return id;
-    });
+  // One set for the whole list: with a set for each name a rule would become as many rules as both sides have names,
+  // multiplied.
+  const named = (ports: RulePorts): SetId[] => {
+    const names = new Set([...ports.names].sort());
+    const ofProtocol = protocol ?? NAMED_PORT_PROTOCOL;
+    const id = `port ${[...names].join(',')} ${ofProtocol} ${selector?.text ?? 'all()'}`;
+    portSets.set(id, { names, protocol: ofProtocol, selector });
+    return [id];
+  };
   return {
     ...(nets ? { nets: nets.map(formatCidr) } : {}),
     ...(notNets ? { notNets: notNets.map(formatCidr) } : {}),

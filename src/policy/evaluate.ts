@@ -76,9 +76,9 @@ export function evaluate(
 /** Tiers with a policy that applies, in order, with those policies, in order. */
 function applicableTiers(facts: PolicyFacts, endpoint: PolicyEndpoint, direction: Direction) {
   const labels = effectiveLabels(endpoint, name => profileNamed(facts, name));
-  const applicable = [...facts.policies.values()].filter(
-    policy => policy[direction] && policy.selector.matches(labels),
-  );
+  // By key, which decides between those that are equal in all else.
+  const sorted = [...facts.policies].sort(([a], [b]) => compare(a, b)).map(([, policy]) => policy);
+  const applicable = sorted.filter(policy => policy[direction] && policy.selector.matches(labels));
   const names = new Set(applicable.map(({ tier }) => tier));
   const tiers = [...names].map(name => {
     const tier = facts.tiers.get(name);

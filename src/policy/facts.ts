@@ -8,8 +8,8 @@ import type { Labels } from '../model/selector-tree.js';
 import type { Tier } from '../model/tier.js';
 import type { NamedPort, WorkloadEndpoint } from '../model/workload-endpoint.js';
 
-/** All that decides what may pass, as it is in the datastore. Keys are those of the datastore, names those of tiers and
- *  profiles. */
+/** All that decides what may pass, as it is in the datastore. Keys are those of the datastore, of policies
+ *  from the kind on; names are those of tiers and profiles. */
 export interface PolicyFacts {
   readonly tiers: ReadonlyMap<string, Tier>;
   readonly policies: ReadonlyMap<string, Policy>;
@@ -36,6 +36,13 @@ export interface PolicyEndpoint {
   readonly published: readonly ConsentedPort[];
   /** The container it is in, where that is known: its other endpoints have the same. */
   readonly sandbox?: string;
+}
+
+const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+
+/** What its container sends from cannot be compared with a MAC address: nothing passes, either way. */
+export function isClosed({ mac }: PolicyEndpoint): boolean {
+  return !MAC.test(mac);
 }
 
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const;

@@ -28,6 +28,12 @@ export class Judgements {
     return shared;
   }
 
+  /** One more needs what somebody else has just acquired, and holds. */
+  acquireAgain(shared: SharedJudgement): SharedJudgement {
+    shared.uses += 1;
+    return shared;
+  }
+
   release(shared: SharedJudgement): void {
     shared.uses -= 1;
     if (shared.uses > 0) return;
@@ -82,9 +88,7 @@ export function judge(
   );
   return {
     tiers: names.map((name): HostTier => ({
-      policies: (byTier.get(name) ?? [])
-        .sort(([, a], [, b]) => inOrder(a, b))
-        .map(([key]) => policyRulesId(key, direction)),
+      policies: (byTier.get(name) ?? []).sort(inOrder).map(([key]) => policyRulesId(key, direction)),
       otherwise: tiers.get(name)?.otherwise ?? 'deny',
     })),
     profiles: profiles.map(name => profileRulesId(name, direction)),
@@ -100,15 +104,16 @@ function tierOrder(tiers: ReadonlyMap<string, Tier>, a: string, b: string): numb
   return ascending(tiers.get(a)?.order ?? Infinity, tiers.get(b)?.order ?? Infinity);
 }
 
-/** By order, then name, namespace, kind. */
-function inOrder(a: Policy, b: Policy): number {
-  const byOrder = ascending(a.order, b.order);
-  if (byOrder !== 0) return byOrder;
-  const [left, right] = [`${a.name}/${a.namespace}/`, `${b.name}/${b.namespace}/`];
-  return left < right ? -1 : left > right ? 1 : 0;
+/** By order, then name, namespace, kind; then by key: `web` and `default.web`, of two eras, are both called web. */
+function inOrder([aKey, a]: readonly [string, Policy], [bKey, b]: readonly [string, Policy]): number {
+  return (
+    ascending(a.order, b.order) ||
+    ascending(`${a.name}/${a.namespace}/`, `${b.name}/${b.namespace}/`) ||
+    ascending(aKey, bKey)
+  );
 }
 
 /** Infinity equals itself, which a difference does not say. */
-function ascending(a: number, b: number): number {
+function ascending<T extends number | string>(a: T, b: T): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

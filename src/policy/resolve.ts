@@ -7,15 +7,13 @@ import type { Rule } from '../model/rule.js';
 import type { Selector } from '../model/selector-tree.js';
 import type { Tier } from '../model/tier.js';
 import { ActiveRules } from './active-rules.js';
-import { effectiveLabels, profileNamed } from './facts.js';
+import { effectiveLabels, isClosed, profileNamed } from './facts.js';
 import type { PolicyEndpoint, PolicyFacts } from './facts.js';
 import { judge, Judgements, parseRulesId, policyRulesId, profileRulesId } from './judgements.js';
 import type { SharedJudgement } from './judgements.js';
 import { SelectorIndex } from './selector-index.js';
 
 const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
-/** What a container sends from is compared with it. */
-const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 
 /** An endpoint of this host. */
 interface Local {
@@ -51,6 +49,11 @@ export class PolicyResolver {
     needed: id => this.active.acquire(id),
     dropped: id => this.active.release(id),
   });
+  /**
+   * By what decides it: judgements of this turn. Whoever is judged first holds it until the turn ends, so it is not gone when
+   * the next asks. With a thousand endpoints that are alike, sorting their policies for each takes seconds.
+   */
+  private readonly judged = new Map<string, SharedJudgement>();
   /** Endpoints of this host to judge anew. */
   private readonly stale = new Set<string>();
   private portsChanged = false;
@@ -164,23 +167,17 @@ export class PolicyResolver {
       isChanged = true;
     }
     this.stale.clear();
+    this.judged.clear();
     return isChanged ? next : this.current.endpoints;
   }
 
   /** Judges an endpoint of this host anew; undefined where it went or is closed. */
   private place(key: string, { isOpen, placed }: Local): Placed | undefined {
     const endpoint = this.endpoints.get(key);
-    if (endpoint?.node !== this.node || !isOpen || !MAC.test(endpoint.mac)) return undefined;
-    const applying = [...this.applying.matching(key)].flatMap(text =>
-      [...(this.policiesOfSelector.get(text) ?? [])].flatMap(policyKey => {
-        const policy = this.policies.get(policyKey);
-        return policy ? [[policyKey, policy] as const] : [];
-      }),
-    );
-    const [ingress, egress] = DIRECTIONS.map(direction =>
-      this.judgements.acquire(judge(direction, applying, endpoint.profiles, this.tiers)),
-    );
-    if (!ingress || !egress) return undefined;
+    if (endpoint?.node !== this.node || !isOpen || isClosed(endpoint)) return undefined;
+    const selectors = [...this.applying.matching(key)].sort();
+    const judged = (direction: Direction) => this.judgementOf(direction, selectors, endpoint.profiles);
+    const [ingress, egress] = [judged('ingress'), judged('egress')];
     const policy: EndpointPolicy = {
       mac: endpoint.mac,
       sources: this.sourcesOf(endpoint),
@@ -193,6 +190,26 @@ export class PolicyResolver {
       policy: isSame ? placed.policy : policy,
       shared: [ingress, egress],
     };
+  }
+
+  /** Acquires it. `selectors`: those that match the endpoint, sorted. */
+  private judgementOf(
+    direction: Direction,
+    selectors: readonly string[],
+    profiles: readonly string[],
+  ): SharedJudgement {
+    const decisive = JSON.stringify([direction, selectors, profiles]);
+    const known = this.judged.get(decisive);
+    if (known) return this.judgements.acquireAgain(known);
+    const applying = selectors.flatMap(text =>
+      [...(this.policiesOfSelector.get(text) ?? [])].flatMap(policyKey => {
+        const policy = this.policies.get(policyKey);
+        return policy ? [[policyKey, policy] as const] : [];
+      }),
+    );
+    const shared = this.judgements.acquire(judge(direction, applying, profiles, this.tiers));
+    this.judged.set(decisive, shared);
+    return shared;
   }
 
   private sourcesOf(endpoint: PolicyEndpoint): string[] {

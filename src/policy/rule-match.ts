@@ -1,7 +1,7 @@
 import type { IcmpMatch } from '../host/policy.js';
 import { contains, parseAddress } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
-import { ICMP, PORT_PROTOCOLS } from '../model/ip-protocol.js';
+import { ICMP, NAMED_PORT_PROTOCOL, PORT_PROTOCOLS } from '../model/ip-protocol.js';
 import type { Rule, RuleEntity, RulePorts } from '../model/rule.js';
 import type { Selector } from '../model/selector-tree.js';
 import { effectiveLabels, profileNamed } from './facts.js';
@@ -59,7 +59,9 @@ function sideMismatch(
   const isOneOf = ({ ranges, names }: RulePorts): boolean =>
     port !== undefined &&
     (ranges.some(({ first, last }) => first <= port && port <= last) ||
-      names.some(name => isNamed(facts, selector, address, name, rule.protocol ?? protocol, protocol, port)));
+      names.some(name =>
+        isNamed(facts, selector, address, name, rule.protocol ?? NAMED_PORT_PROTOCOL, protocol, port),
+      ));
   if (ports && !isOneOf(ports)) return `the ${side} port is another`;
   if (notPorts && isOneOf(notPorts)) return `the ${side} port is excluded`;
   return undefined;

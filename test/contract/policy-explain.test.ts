@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../src/cli/policy-explain.js';
 import { PacketEnds } from '../../src/cli/packet-ends.js';
-import { endpointKey, resourceKey } from '../../src/datastore/keys.js';
+import { endpointKey, networkKey, resourceKey } from '../../src/datastore/keys.js';
 import { createEtcdStore } from '../../src/datastore/etcd.js';
 import type { Store } from '../../src/datastore/store.js';
 import type { DockerContainer } from '../../src/docker/engine.js';
@@ -31,6 +31,12 @@ const endpoint = (
 });
 const WEB = endpoint('a1b2', ['192.0.2.1', 'fd00::1'], { role: 'frontend' });
 const DB = endpoint('b2c3', ['192.0.2.2'], { role: 'database' });
+/** The first two in one internal network, on two hosts; the third outside. */
+const [VAULT, AWAY] = [
+  endpoint('c0de', ['192.0.2.10'], {}, 'vault'),
+  { ...endpoint('cafe', ['192.0.2.11'], {}, 'vault'), node: 'h2', networkId: 'vault-of-h2' },
+];
+const ODD = { ...endpoint('dead', ['192.0.2.12'], {}), mac: '' };
 
 describe('policy explain', () => {
   let etcd: EtcdProcess;
@@ -64,8 +70,13 @@ describe('policy explain', () => {
           ],
         }),
       ],
-      ...[WEB, DB].map((one): [string, string] => [
-        endpointKey(endpointName('h1', one.endpointId)),
+      [resourceKey('profiles', 'vault'), formatNewProfile('vault', now)],
+      ...['vault', 'vault-of-h2'].map((id): [string, string] => [
+        networkKey(id),
+        JSON.stringify({ id, node: id === 'vault' ? 'h1' : 'h2', name: 'vault', internal: true }),
+      ]),
+      ...[WEB, DB, VAULT, AWAY, ODD].map((one): [string, string] => [
+        endpointKey(endpointName(one.node, one.endpointId)),
         formatNewEndpoint(one, now),
       ]),
     ];
@@ -143,6 +154,30 @@ describe('policy explain', () => {
     expect((await explain('fd00::9', 'fd00::1', 'icmp')).lines[0]).toBe(
       'fd00::9 to fd00::1, icmpv6 type 128',
     );
+  });
+
+  it('knows that an internal network is left and entered by nobody, whatever policy says', async () => {
+    for (const [from, to, inside, outside] of [
+      ['192.0.2.10', '8.8.8.8', '192.0.2.10', '8.8.8.8'],
+      ['192.0.2.1', '192.0.2.10', '192.0.2.10', '192.0.2.1'],
+      // The host, too.
+      ['127.0.0.1', '192.0.2.10', '192.0.2.10', '127.0.0.1'],
+    ] as const)
+      expect(await explain(from, to, 'tcp/80')).toMatchObject({
+        status: 1,
+        lines: [
+          expect.anything(),
+          `network vault of ${inside} is internal, and ${outside} is not in it: denied`,
+          'denied',
+        ],
+      });
+    expect((await explain('192.0.2.11', '192.0.2.10', 'tcp/80')).lines.at(-1)).toBe('allowed');
+  });
+
+  it('knows that an endpoint without a MAC address is closed', async () => {
+    const { status, lines } = await explain('192.0.2.12', '8.8.8.8', 'tcp/80');
+    expect(lines[1]).toMatch(/^192\.0\.2\.12 is closed until its endpoint has a MAC address/);
+    expect(status).toBe(1);
   });
 
   it("and what the host sends, by the daemon's setting", async () => {

@@ -118,3 +118,11 @@ export function post(host: Host, path: string, body: object): Promise<{ status: 
     call.end(JSON.stringify(body));
   });
 }
+
+/** Takes a program from a host's /usr/sbin, and answers with what brings it back. */
+export async function without(host: Host, program: string): Promise<() => Promise<unknown>> {
+  const script = `mkdir -p /run/real /run/less && mount --bind /usr/sbin /run/real && for each in /run/real/*; do
+    [ "\${each##*/}" = ${program} ] || ln -s "$each" /run/less/; done && mount --bind /run/less /usr/sbin`;
+  await host.run(['sh', '-c', script]);
+  return () => host.run(['umount', '/usr/sbin']);
+}

@@ -5,10 +5,20 @@ import type { Host } from '../bed/host.js';
 import { poll } from '../bed/poll.js';
 import { CALICO, container } from './calico-host.js';
 import { dump, EMBEDDED } from './datastore.js';
-import { addressIn, onEachEngine, sweep } from './matrix.js';
+import { addressIn, onEachEngine, put, remove, sweep } from './matrix.js';
+import { inside, serveIn } from './traffic.js';
 
 /** A container's label that is meant for its endpoint. */
 const label = (name: string, value: string) => ['--label', `org.projectcalico.label.${name}=${value}`];
+
+const POLICIES = '/calico/resources/v3/projectcalico.org/globalnetworkpolicies';
+
+/** How many pings have arrived in a network namespace. */
+async function pings(host: Host, enter: readonly string[]): Promise<number> {
+  const { stdout } = await host.run([...enter, 'cat', '/proc/net/snmp']);
+  const [names = '', values = ''] = stdout.split('\n').filter(line => line.startsWith('Icmp:'));
+  return Number(values.split(' ')[names.split(' ').indexOf('InEchos')]);
+}
 
 const median = (values: readonly number[]) =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Infinity;
@@ -115,6 +125,49 @@ onEachEngine('labels of containers', {}, matrix => {
     await poll('the good label', 3_000, async () => (await labelsOf(host, 'odd', 'net1'))['role'] === 'db');
     await container(host, 'next', 'net1', ...label('role', 'next'));
     await untilLabels('next', 'net1', { role: 'next' });
+  });
+
+  it('select policy from the first packet on', async () => {
+    const { host } = matrix;
+    await network('net1', '192.0.2.0/24');
+    await container(host, 'db', 'net1', ...label('role', 'db'));
+    await untilLabels('db', 'net1', { role: 'db' });
+    await serveIn(host, 'db', 3306);
+    const policy = (name: string, spec: object) =>
+      put(host, `${POLICIES}/${name}`, {
+        kind: 'GlobalNetworkPolicy',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name },
+        spec,
+      });
+    const address = await addressIn(host, 'db', 'net1');
+    const source = { selector: 'role == "frontend"' };
+    const destination = { ports: [3306] };
+    await policy('db', {
+      selector: 'role == "db"',
+      ingress: [{ action: 'Allow', protocol: 'TCP', source, destination }],
+    });
+    await policy('jailed', { selector: 'role == "jailed"', types: ['Egress'] });
+    const outcome = async (...args: string[]) => {
+      const run = ['docker', 'run', '--rm', '--net', 'net1', ...args];
+      return (await host.run(run, { check: false })).stdout;
+    };
+    const enter = await inside(host, 'db');
+    const before = await pings(host, enter);
+    const often = `i=0; while [ $i -lt 20 ]; do i=$((i+1)); ping -c1 -w1 ${address} >/dev/null & usleep 25000; done; wait`;
+    // The first thing they do. Without their labels the last one could: its network's profile lets it.
+    const [right, wrong] = await Promise.all([
+      outcome(...label('role', 'frontend'), 'busybox', 'nc', '-w', '3', address, '3306'),
+      outcome('busybox', 'nc', '-w', '2', address, '3306'),
+    ]);
+    expect(right).toMatch(/^db /);
+    expect(wrong).toBe('');
+    await remove(host, `${POLICIES}/db`);
+    await outcome(...label('role', 'jailed'), 'busybox', 'sh', '-c', often);
+    expect(await pings(host, enter)).toBe(before);
+    await outcome('busybox', 'ping', '-c1', '-w3', address);
+    expect(await pings(host, enter)).toBe(before + 1);
+    await remove(host, `${POLICIES}/jailed`);
   });
 
   it('stay where they are with CALICO_LIBNETWORK_LABEL_ENDPOINTS=false', async () => {

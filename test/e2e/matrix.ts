@@ -19,6 +19,8 @@ export interface MatrixOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Options of dockerd. */
   readonly dockerd?: readonly string[];
+  /** A policy lets everything pass: for tests of what is wired, across networks and from outside. */
+  readonly isOpen?: boolean;
   /** The engines one after another, for what measures time. */
   readonly oneByOne?: boolean;
 }
@@ -26,7 +28,7 @@ export interface MatrixOptions {
 /** Runs tests on each engine, one host each; the engines side by side, the tests of each one after another. */
 export function onEachEngine(
   title: string,
-  { env = {}, dockerd = [], oneByOne = false }: MatrixOptions,
+  { env = {}, dockerd = [], isOpen = false, oneByOne = false }: MatrixOptions,
   tests: (matrix: Matrix) => void,
 ): void {
   const onEngine = (engine: Engine) => {
@@ -35,6 +37,7 @@ export function onEachEngine(
       bed = await Bed.up({ engine });
       const host = bed.host(1);
       await host.serve(env);
+      if (isOpen) await letAllPass(host);
       await host.dockerd(...dockerd);
       await host.image();
     });
@@ -98,6 +101,17 @@ export async function put(host: Host, key: string, value: object): Promise<void>
 /** Deletes a key of the daemon's etcd. */
 export async function remove(host: Host, key: string): Promise<void> {
   await host.run(['etcdctl', '--endpoints', EMBEDDED, 'del', key], { env: { ETCDCTL_API: '3' } });
+}
+
+/** A policy of the daemon's etcd by which everything passes, both ways, whatever the network. */
+export async function letAllPass(host: Host): Promise<void> {
+  const rules = [{ action: 'Allow' }];
+  await put(host, '/calico/resources/v3/projectcalico.org/globalnetworkpolicies/open', {
+    kind: 'GlobalNetworkPolicy',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: 'open' },
+    spec: { selector: 'all()', types: ['Ingress', 'Egress'], ingress: rules, egress: rules },
+  });
 }
 
 const POOLS = '/calico/resources/v3/projectcalico.org/ippools/';

@@ -4,7 +4,7 @@ import type { JsonObject } from '../../src/model/json.js';
 import { poll } from '../bed/poll.js';
 import { CALICO, container, expectCleanHost, ping, post } from './calico-host.js';
 import { dump, keys } from './datastore.js';
-import { addressIn, clear, onEachEngine, putPool, remove, sweep } from './matrix.js';
+import { addressIn, clear, letAllPass, onEachEngine, putPool, remove, sweep } from './matrix.js';
 import { ask, inside, linesIn, reaches, serveIn } from './traffic.js';
 
 onEachEngine('pools of networks', {}, matrix => {
@@ -147,6 +147,7 @@ onEachEngine('pools of networks', {}, matrix => {
 
   it('--ipam-opt blockSize, natOutgoing and vxlanMode of a pool made on the fly', async () => {
     const { host, bed } = matrix;
+    await letAllPass(host);
     const wish = ['blockSize=28', 'natOutgoing=false', 'vxlanMode=CrossSubnet'].flatMap(each => [
       '--ipam-opt',
       each,

@@ -90,6 +90,9 @@ describe('the daemon as a service of systemd', () => {
     const { links } = await traces(host);
     const name = /(cali\w+)@/.exec(links[0] ?? '')?.[1] ?? '';
     await host.run(['ip', 'link', 'delete', name]);
+    // Something happens in Docker, and the reconciler looks at once instead of some time.
+    await host.docker('network', 'create', 'something');
+    await host.docker('network', 'rm', 'something');
     await poll('both to answer again', 60_000, () =>
       ping(host, 'client', 'web').then(
         () => true,

@@ -148,6 +148,15 @@ export class PretendHost extends Namespace {
     return host;
   }
 
+  /** The daemon after this one, on the same host; this one lives on. */
+  async successor(kind: 'linux' | 'felix'): Promise<PretendHost> {
+    const agent = join(transpiled(), 'test/host/agent.js');
+    const args = ['-t', String(this.pid), '-n', '-m', process.execPath, agent, kind];
+    const host = new PretendHost(spawn('nsenter', args, { stdio: ['pipe', 'pipe', 'inherit'] }));
+    await host.call('defaultMtu');
+    return host;
+  }
+
   /** Calls the dataplane in the host. */
   async call<Name extends keyof Methods>(
     method: Name,
@@ -165,16 +174,9 @@ export class PretendHost extends Namespace {
 
   /** An empty namespace that ends with the host. */
   async namespace(): Promise<Namespace> {
-    const holder = spawn('nsenter', [
-      '-t',
-      String(this.pid),
-      '-m',
-      'unshare',
-      '--net',
-      'busybox',
-      'sleep',
-      '600',
-    ]);
+    // It goes with this process, however that ends.
+    const inHost = ['--pdeathsig', 'KILL', 'nsenter', '-t', String(this.pid), '-m'];
+    const holder = spawn('setpriv', [...inHost, 'unshare', '--net', 'busybox', 'sleep', '1d']);
     const space = new Namespace(holder);
     this.others.push(space);
     const own = await exec('readlink', ['/proc/self/ns/net']);
@@ -251,26 +253,39 @@ export async function until(isSo: () => Promise<boolean>, limit = 5000): Promise
 }
 
 let built: string | undefined;
-const AGENTS = ['agent', 'plain-policy', 'traffic'].map(name => `test/host/${name}.ts`);
+const done = new Set<string>();
 
-/** The folder with src/host and the agents as JavaScript; made once per test file; see {@link prepare}. */
-export function transpiled(): string {
-  if (built !== undefined) return built;
-  const folder = mkdtempSync(join(tmpdir(), 'host-test-'));
-  const host = readdirSync(join(ROOT, 'src/host')).map(name => `src/host/${name}`);
-  for (const file of [...host, 'src/errors.ts', ...AGENTS]) {
-    const compilerOptions = {
-      target: ts.ScriptTarget.ES2022,
-      module: ts.ModuleKind.ESNext,
-      verbatimModuleSyntax: true,
-    };
-    const { outputText } = ts.transpileModule(readFileSync(join(ROOT, file), 'utf8'), { compilerOptions });
-    const target = join(folder, file.replace(/\.ts$/, '.js'));
-    mkdirSync(dirname(target), { recursive: true });
-    writeFileSync(target, outputText);
+/**
+ * The folder with src/host, the agents and what they import as JavaScript; made once per test file; see {@link prepare}.
+ * `programs`: further ones, as paths below the repository's root.
+ */
+export function transpiled(...programs: readonly string[]): string {
+  const folder = built ?? mkdtempSync(join(tmpdir(), 'host-test-'));
+  if (built === undefined) {
+    built = folder;
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+    symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+    // Not all of it is imported: threads are started by the names of their files.
+    const host = readdirSync(join(ROOT, 'src/host')).map(name => `src/host/${name}`);
+    for (const file of [...host, 'test/host/agent.ts', 'test/host/traffic.ts']) transpile(folder, file);
   }
-  writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
-  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
-  built = folder;
+  for (const file of programs) transpile(folder, file);
   return folder;
+}
+
+/** One file, and what it imports of ours. */
+function transpile(folder: string, file: string): void {
+  if (done.has(file)) return;
+  done.add(file);
+  const compilerOptions = {
+    target: ts.ScriptTarget.ES2022,
+    module: ts.ModuleKind.ESNext,
+    verbatimModuleSyntax: true,
+  };
+  const { outputText } = ts.transpileModule(readFileSync(join(ROOT, file), 'utf8'), { compilerOptions });
+  const target = join(folder, file.replace(/\.ts$/, '.js'));
+  mkdirSync(dirname(target), { recursive: true });
+  writeFileSync(target, outputText);
+  for (const [, imported = ''] of outputText.matchAll(/ from '(\.[^']+)\.js'/g))
+    transpile(folder, join(dirname(file), `${imported}.ts`));
 }

@@ -190,4 +190,14 @@ describe('what the host is like', () => {
     await until(async () => !(await felix.run('ip -br link')).includes('cali1'));
     felix.shutDown();
   });
+
+  test('nor does policy of the time before Felix stay in force', async () => {
+    const before = await PretendHost.boot();
+    await before.call('holdUntilPolicy');
+    expect(await before.run('nft list tables')).toContain('calico_policy');
+    const felix = await before.successor('felix');
+    await felix.call('attach', endpoint(1));
+    expect(await felix.run('nft list tables')).not.toContain('calico_policy');
+    for (const host of [felix, before]) host.shutDown();
+  });
 });

@@ -13,12 +13,15 @@ describe('labels of a container', () => {
   let written: [string, Record<string, string>][];
   let known: string[];
   let calls: string[];
+  let told: string[];
+  let refusal: Error | undefined;
   let isAwaited: boolean;
   let inSandbox: string | undefined;
   let labels: ContainerLabels;
 
   beforeEach(() => {
-    [containers, inNetwork, written, known, calls] = [[], [], [], [], []];
+    [containers, inNetwork, written, known, calls, told] = [[], [], [], [], [], []];
+    refusal = undefined;
     isAwaited = true;
     inSandbox = undefined;
     const own = new Map(['e1', 'e2'].map(id => [id, endpoint(id)]));
@@ -39,12 +42,21 @@ describe('labels of a container', () => {
         own: () => [...own.values()],
         get: async id => own.get(id),
         change: async (id, { labels: to }) => {
+          if (refusal) throw refusal;
           written.push([id, { ...to }]);
           own.set(id, { ...endpoint(id), labels: to });
         },
       },
       pino({ level: 'silent' }),
-      { isAwaited: () => isAwaited, known: id => void known.push(id) },
+      {
+        isAwaited: () => isAwaited,
+        read: id => void told.push(`read ${id}`),
+        failed: (id, why) => void told.push(`failed ${id}: ${why}`),
+        known: id => {
+          known.push(id);
+          told.push(`known ${id}`);
+        },
+      },
       () => inSandbox,
     );
   });
@@ -135,6 +147,17 @@ describe('labels of a container', () => {
     isAwaited = false;
     labels.connected('c1', NET);
     await expect.poll(() => written.at(-1)).toEqual(['e1', {}]);
+  });
+
+  it('are said to be read before they are written, and where they cannot be written', async () => {
+    container('c1', 'db');
+    inSandbox = 'c1';
+    refusal = new Error('etcd is away');
+    labels.joined('e1', '/netns/1');
+    await expect.poll(() => told).toEqual(['read e1', 'failed e1: etcd is away']);
+    refusal = undefined;
+    labels.joined('e1', '/netns/1');
+    await expect.poll(() => told.slice(2)).toEqual(['read e1', 'known e1']);
   });
 
   it('are copied for all at start', async () => {

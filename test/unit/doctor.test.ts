@@ -10,7 +10,7 @@ import { judgeOrder, judgeVersion, readUnits } from '../../src/doctor/docker.js'
 import { judgeClock, judgeLatency, judgeMember } from '../../src/doctor/etcd.js';
 import { isFelix, judgeFelix } from '../../src/doctor/felix.js';
 import { examine, ok, problem } from '../../src/doctor/finding.js';
-import { judgeFirewall, judgeRules } from '../../src/doctor/firewall.js';
+import { judgeBesideFelix, judgeFirewall, judgeRules } from '../../src/doctor/firewall.js';
 import { judgeForwarding, judgeSources } from '../../src/doctor/kernel.js';
 import { judgeAddresses, judgeName } from '../../src/doctor/name.js';
 import { askSocket, judgeSocket, judgeSpec, judgeView, readSpecs } from '../../src/doctor/plugin.js';
@@ -309,6 +309,11 @@ describe('the host', () => {
     expect(judgeRules('table ip nat\ntable inet calico_libnetwork\n', true).level).toBe('ok');
     expect(judgeRules('table ip nat\n', true).level).toBe('problem');
     expect(judgeRules('', false).level).toBe('ok');
+    expect(judgeBesideFelix(false).level).toBe('ok');
+    expect(judgeBesideFelix(true)).toMatchObject({
+      level: 'problem',
+      remedy: expect.stringContaining('nft delete table inet calico_policy'),
+    });
   });
 
   it('needs other programs with other settings', () => {

@@ -101,6 +101,20 @@ describe('values of Calico', () => {
     expect({ ports, sandbox }).toEqual({ ports: endpoint.ports, sandbox: endpoint.sandbox });
   });
 
+  it.each([
+    ['cali736ccfa7cd6', '736ccfa7cd61', 'cali736ccfa7cd6'],
+    // No interface of the host's own is ever judged, routed to or deleted for what somebody wrote.
+    ['eth0', '736ccfa7cd61', 'cali736ccfa7cd6'],
+    ['cali', '736ccfa7cd61', 'cali736ccfa7cd6'],
+    ['cali1; flush ruleset', '736ccfa7cd61', 'cali736ccfa7cd6'],
+    ['eth0', '../x', undefined],
+    ['eth0', '', undefined],
+  ])('an endpoint that says its interface is %s is at one of ours, or is none', (written, endpoint, is) => {
+    const spec = { node: 'node-1', endpoint, interfaceName: written };
+    const text = JSON.stringify({ kind: 'WorkloadEndpoint', metadata: { name: 'x' }, spec });
+    expect(parseEndpoint(text)?.interfaceName).toBe(is);
+  });
+
   it("a profile's rule selects what the profile labels", () => {
     expect(JSON.parse(formatNewProfile('my_net', NOW)).spec).toEqual({
       ingress: [{ action: 'Allow', source: { selector: 'has(my_net)' } }],

@@ -24,7 +24,11 @@ const WEB: PolicyEndpoint = {
   addresses: ['10.0.0.1', 'fd00::1'],
   profiles: ['net1'],
   labels: { role: 'web' },
-  namedPorts: [{ name: 'http', protocol: 6, port: 8080 }],
+  namedPorts: [
+    { name: 'http', protocol: 6, port: 8080 },
+    { name: 'dns', protocol: 6, port: 53 },
+    { name: 'dns', protocol: 17, port: 53 },
+  ],
   published: [{ address: '10.0.0.1', protocol: 6, port: 80 }],
 };
 const DB: PolicyEndpoint = {
@@ -221,6 +225,11 @@ describe('a rule', () => {
     [{ protocol: 'TCP', destination: { ports: ['http'] } }, {}, false],
     [{ protocol: 'UDP', destination: { ports: ['http'] } }, { protocol: 17, destinationPort: 8080 }, false],
     [{ destination: { ports: ['http', 80] } }, {}, true],
+    // Without a protocol a name is one of TCP, though the endpoint calls a port of UDP so, too.
+    [{ destination: { ports: ['dns'] } }, { destinationPort: 53 }, true],
+    [{ destination: { ports: ['dns'] } }, { protocol: 17, destinationPort: 53 }, false],
+    [{ protocol: 'UDP', destination: { ports: ['dns'] } }, { protocol: 17, destinationPort: 53 }, true],
+    [{ destination: { notPorts: ['dns'] } }, { protocol: 17, destinationPort: 53 }, true],
     [{ destination: { ports: ['http'], selector: "role == 'db'" } }, { destinationPort: 8080 }, false],
     [{ destination: { notPorts: ['http'] } }, { destinationPort: 8080 }, false],
     [{ protocol: 'ICMP', icmp: { type: 8 } }, { protocol: 1, icmp: { type: 8, code: 0 } }, true],

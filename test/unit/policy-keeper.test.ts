@@ -86,6 +86,10 @@ describe('policy on a host', () => {
     await put(store, resourceKey('globalnetworkpolicies', 'db'), DB);
     await put(store, key, endpoint({ role: 'db' }));
     await expect.poll(() => dataplane.policy?.endpoints.get(NAME)?.ingress.tiers.length).toBe(1);
+    // Short enough to be told apart where a log line has room for little.
+    expect(dataplane.policy?.endpoints.get(NAME)?.ingress.tiers[0]?.policies).toEqual([
+      'policy ingress globalnetworkpolicies/db',
+    ]);
     expect(dataplane.policy?.endpoints.get(NAME)?.egress).toBe(first?.endpoints.get(NAME)?.egress);
     await store.transact({ compare: [], then: [{ delete: key }] });
     await expect.poll(() => dataplane.policy?.endpoints.size).toBe(0);

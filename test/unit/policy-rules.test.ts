@@ -171,6 +171,10 @@ describe('a policy', () => {
     expect(policy({ tier: 't', order: 0, selector: 'has(a)' })).toMatchObject({
       value: { tier: 't', order: 0 },
     });
+    // Calico's order is a float; such integers come as bigint.
+    const far = '{"metadata":{"name":"x"},"spec":{"order":9007199254740993}}';
+    expect(parsePolicy(far, '')).toMatchObject({ value: { order: 2 ** 53 }, problems: [] });
+    expect(parseTier(far)?.order).toBe(2 ** 53);
     expect(policy({ order: null }).problems).toEqual([]);
     expect(policy({ order: 'first' })).toMatchObject({
       value: { order: Infinity },
@@ -228,6 +232,12 @@ describe('what goes with policies', () => {
     });
     expect(parseNetworkSet(text, '').value?.nets.map(formatCidr)).toEqual(['10.0.0.1/32', '10.0.0.0/8']);
     expect(parseNetworkSet(text, '').problems).toHaveLength(1);
+    // Which comes as a bigint.
+    const long = '{"metadata":{"name":"s"},"spec":{"nets":[9007199254740993,"10.0.0.0/8"]}}';
+    expect(parseNetworkSet(long, '')).toMatchObject({
+      value: { nets: [{ length: 8 }] },
+      problems: [expect.stringContaining('9007199254740993')],
+    });
   });
 });
 
