@@ -5,9 +5,11 @@ import { changeMessages, keyBytes } from '../../src/host/nft-messages.js';
 import { baseChains } from '../../src/host/nft-policy-base.js';
 import { NOTHING, PolicyDiff, isEmpty } from '../../src/host/nft-policy-diff.js';
 import { logPrefix, rulesChain } from '../../src/host/nft-policy-names.js';
+import { isLarge } from '../../src/host/nft-policy-size.js';
 import { renderRules } from '../../src/host/nft-policy-rules.js';
 import { changeScript, tableScript } from '../../src/host/nft-policy-script.js';
 import type { EndpointPolicy, HostPolicy, HostRule } from '../../src/host/policy.js';
+import { run } from '../../src/host/run.js';
 import { following, mergeRanges, rangeOf, rangeText } from '../../src/host/ranges.js';
 import { somePolicy } from '../host/some-policy.js';
 
@@ -180,4 +182,47 @@ describe('a change', () => {
 test('what conntrack can make nothing of is dropped of and to containers, and nobody else', () => {
   const lines = [...baseChains('cali').values()].flat().filter(line => line.includes('invalid'));
   expect(lines).toEqual(['iifname "cali*" ct state invalid drop', 'oifname "cali*" ct state invalid drop']);
+});
+
+test('a table of few chains with many rules is a large one', () => {
+  const diff = new PolicyDiff();
+  const of = (count: number): HostPolicy => ({
+    ...NOTHING.policy,
+    endpoints: new Map([
+      [
+        'cali1',
+        {
+          mac: '02:42:0a:41:00:01',
+          sources: [],
+          ingress: { tiers: [], profiles: ['net1/in'] },
+          egress: { tiers: [], profiles: [] },
+        },
+      ],
+    ]),
+    rules: new Map([['net1/in', Array.from({ length: count }, () => ALL)]]),
+  });
+  expect(isLarge(diff.render(of(100)))).toBe(false);
+  expect(isLarge(diff.render(of(2_000)))).toBe(true);
+});
+
+test('what failed to be rendered leaves nothing behind', () => {
+  const good: readonly HostRule[] = [{ ...ALL, source: { sets: ['x'] } }];
+  const judgement = { tiers: [], profiles: ['in'] };
+  const endpoint1 = { mac: '02:42:0a:41:00:01', sources: [], ingress: judgement, egress: judgement };
+  const bad = [{ ...ALL, destination: { ports: [{ first: 70_000, last: 70_000 }] } }];
+  const of = (nets: readonly string[], rules: readonly HostRule[]): HostPolicy => ({
+    ...NOTHING.policy,
+    endpoints: new Map([['cali1', endpoint1]]),
+    rules: new Map([['in', rules]]),
+    addressSets: new Map([['x', { addresses: new Set<string>(), nets }]]),
+  });
+  const diff = new PolicyDiff();
+  diff.render(of([], good));
+  expect(() => diff.render(of(['10.0.0.0/8'], bad))).toThrow('70000');
+  const { chains } = diff.render(of(['10.0.0.0/8'], good));
+  expect([...chains]).toEqual([...new PolicyDiff().render(of(['10.0.0.0/8'], good)).chains]);
+});
+
+test('a command has the time it is given', async () => {
+  await expect(run('sleep', ['5'], undefined, 50)).rejects.toThrow('no answer within 50 ms');
 });
