@@ -1,7 +1,8 @@
 import type { AttrStream } from 'netlink';
-import { eachAttribute, textOf } from './bytes.js';
+import { bytesOf, eachAttribute, textOf } from './bytes.js';
 import { NetlinkSocket } from './netlink.js';
 import type { NetlinkRequest } from './netlink.js';
+import { is6 } from './nft-table.js';
 import { withHeader } from './rtnetlink-messages.js';
 
 /** The little of ctnetlink we need (linux/netfilter/nfnetlink_conntrack.h): find flows, and forget some. */
@@ -12,9 +13,10 @@ const CTA = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 };
 const TUPLE = { ip: 1, proto: 2 };
 const IP = { source4: 1, destination4: 2, source6: 3, destination6: 4 };
 const PROTO = { number: 1, sourcePort: 2, destinationPort: 3 };
-const FILTER = { original: 1, protocol: 1 << 3, destinationPort: 1 << 5 };
+const FILTER = { original: 1, reply: 2, source: 1, protocol: 1 << 3, destinationPort: 1 << 5 };
 const NESTED = 0x8000;
-const FAMILIES = [2, 10];
+const AF = { inet: 2, inet6: 10 };
+const FAMILIES = [AF.inet, AF.inet6];
 /** More ports than that are looked for in one dump of all flows of the protocol instead of a dump each. */
 const DUMPS = 8;
 const BATCH = 200;
@@ -24,6 +26,7 @@ export const PROTOCOL_NUMBERS = { udp: 17, sctp: 132 } as const;
 
 /** A flow as conntrack remembers it: where the first packet went to, and who really answers. */
 export interface Flow {
+  readonly asks: string;
   readonly destination: string;
   readonly destinationPort: number;
   readonly answers: string;
@@ -52,14 +55,38 @@ export class Conntrack {
           const isMeant = found === number && ports.has(flow.destinationPort) && isStale(flow);
           return isMeant ? remove : undefined;
         });
-        requests.push(
-          ...bodies.map(body => ({ type: DELETE, flags: 0, body, what: `forget a ${protocol} flow` })),
-        );
+        requests.push(...bodies.map(deletion));
       }
     }
+    return this.delete(this.socket, requests);
+  }
+
+  /**
+   * Forgets flows, of all protocols, that one of the addresses (canonical) has asked for or answers; answers how many.
+   * Throws NetlinkError.
+   */
+  async forgetAddresses(addresses: ReadonlySet<string>): Promise<number> {
+    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
+    const wanted = [...addresses].map(address => ({ family: is6(address) ? AF.inet6 : AF.inet, address }));
+    const bodies =
+      wanted.length * 2 <= DUMPS
+        ? wanted.flatMap(each => [addressBody('original', each), addressBody('reply', each)])
+        : [...new Set(wanted.map(({ family }) => family))].map(header);
+    const requests: NetlinkRequest[] = [];
+    for (const body of bodies) {
+      const found = await this.socket.dump({ type: GET, body, what: 'list flows of addresses' }, data => {
+        const { flow, remove } = decode(data);
+        return addresses.has(flow.asks) || addresses.has(flow.answers) ? remove : undefined;
+      });
+      requests.push(...found.map(deletion));
+    }
+    return this.delete(this.socket, requests);
+  }
+
+  private async delete(socket: NetlinkSocket, requests: readonly NetlinkRequest[]): Promise<number> {
     for (let start = 0; start < requests.length; start += BATCH) {
       // One that has ended meanwhile is refused, and gone all the same.
-      await this.socket.batch(requests.slice(start, start + BATCH));
+      await socket.batch(requests.slice(start, start + BATCH));
     }
     return requests.length;
   }
@@ -86,6 +113,24 @@ function dumpBody(family: number, protocol: number, port: number | undefined): A
   return body;
 }
 
+/** Flows with the address as the source of one of their directions. */
+function addressBody(
+  direction: 'original' | 'reply',
+  { family, address }: { readonly family: number; readonly address: string },
+): AttrStream {
+  const body = header(family);
+  const source = attribute(family === AF.inet ? IP.source4 : IP.source6, bytesOf(address));
+  const flags = Buffer.alloc(4);
+  flags.writeUInt32LE(FILTER.source);
+  body.emit(attribute(CTA[direction] | NESTED, attribute(TUPLE.ip | NESTED, source)));
+  body.emit(attribute(CTA.filter | NESTED, attribute(FILTER[direction], flags)));
+  return body;
+}
+
+function deletion(body: AttrStream): NetlinkRequest {
+  return { type: DELETE, flags: 0, body, what: 'forget a flow' };
+}
+
 /** Not by the package's `push`: that loses the flag for nested attributes, which the kernel insists on here. */
 function attribute(type: number, data: Buffer): Buffer {
   const bytes = Buffer.alloc((data.length + 4 + 3) & ~3);
@@ -109,6 +154,7 @@ function decode(data: Buffer): { flow: Flow; found: number; remove: AttrStream }
       remove.emit(attribute(isNested ? type | NESTED : type, Buffer.from(bytes)));
   });
   const flow = {
+    asks: original.source,
     destination: original.destination,
     destinationPort: original.destinationPort,
     answers: reply.source,

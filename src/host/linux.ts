@@ -246,7 +246,10 @@ export class LinuxDataplane implements Dataplane {
       overrun: () => upkeep.soon('routes'),
     });
     this.watching = watchNftables({
-      transaction: () => upkeep.check('rules'),
+      transaction: async () => {
+        await upkeep.check('rules');
+        return !this.policy.owesLook;
+      },
       table: () => upkeep.soon('table'),
       filter: () => upkeep.soon('forwarding'),
       // A kernel without nf_tables: there still is the periodic check.

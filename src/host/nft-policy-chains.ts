@@ -62,7 +62,11 @@ export class PolicyChains {
     for (const [id, set] of addressSets) if (isRanges(set)) ranges.add(id);
     const isSame = isSameSet(ranges, this.ranges);
     this.ranges = ranges;
-    if (!isSame) this.lines.clear();
+    if (!isSame) {
+      this.lines.clear();
+      // What comes next may fail, and the last policy's lines name sets of the former kind.
+      this.last = undefined;
+    }
     return isSame;
   }
 

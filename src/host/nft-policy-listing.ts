@@ -58,7 +58,8 @@ function verdictText(data: Buffer): string {
   return `${number} ${nameOf(inner(data, VERDICT.chain))}`;
 }
 
-function inner(data: Buffer, wanted: number): Buffer {
+/** The content of an attribute among others; empty where it is missing. */
+export function inner(data: Buffer, wanted: number): Buffer {
   let found: Buffer = Buffer.alloc(0);
   eachAttribute(data, 0, (type, start, end) => {
     if (type === wanted) found = data.subarray(start, end);

@@ -7,15 +7,18 @@ import { NOTHING, PolicyDiff, isEmpty } from './nft-policy-diff.js';
 import type { PolicyChange, Rendered } from './nft-policy-diff.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
 import { changeScript, closedScript, tableScript } from './nft-policy-script.js';
-import { baseChains } from './nft-policy-base.js';
+import { isLarge, ruleCounts } from './nft-policy-size.js';
+import { DepartedFlows, senders } from './departed-flows.js';
 import { hasElements } from './nft-policy-listing.js';
 import type { HostPolicy } from './policy.js';
 import { CommandError, run } from './run.js';
 
 /** A change is tried so often against other programs that change nftables at the same time. */
 const TRIES = 10;
-/** A table of more parts takes so long that all is closed before it is put back. */
-const LARGE = 2_000;
+/** Milliseconds that nft may take for the whole table: thousands of rules take seconds on a host with much to do. */
+const TABLE_TIMEOUT = 60_000;
+/** After so many looks that came to nothing, changes have to wait for one. */
+const DROPS = 5;
 /** Looking at all rules takes this many times as long in pauses: 5 % of the time at most. */
 const PAUSE_FACTOR = 20;
 
@@ -32,18 +35,30 @@ interface Present {
   readonly rules: string | undefined;
 }
 
+/** What was in the kernel when the question for all rules was put. */
+interface Asked {
+  readonly present: Present;
+  readonly generation: number;
+}
+
 /**
  * The policy table in the kernel: kept as the policy that was applied last. Elements and chains that only hand on go over
  * netlink, rules and sets by nft; either way as one transaction that holds only what changes.
  */
 export class PolicyTable {
   private readonly netlink = new NftNetlink();
+  /** Of its own: a long answer must not keep a change waiting. */
+  private readonly looking = new NftNetlink();
   private readonly diff = new PolicyDiff();
+  private readonly departed: DepartedFlows;
   private wanted: HostPolicy | undefined;
   private present: Present | undefined;
   /** Others have changed something since the elements were compared. */
   private areElementsUnsure = false;
   private nextLook = 0;
+  private isLookOwed = false;
+  /** Looks in a row that came to nothing because of changes of ours. */
+  private dropped = 0;
   private queued: Promise<void> | undefined;
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -51,7 +66,14 @@ export class PolicyTable {
   constructor(
     private readonly prefix: string,
     private readonly log: Logger,
-  ) {}
+  ) {
+    this.departed = new DepartedFlows(log);
+  }
+
+  /** Others have changed something that was not looked at, because the rules had been looked at a moment before. */
+  get owesLook(): boolean {
+    return this.isLookOwed;
+  }
 
   /** Resolves when the kernel enforces this policy or a later one. Throws HostError; what was enforced stays so then. */
   apply(policy: HostPolicy): Promise<void> {
@@ -68,7 +90,7 @@ export class PolicyTable {
   hold(): Promise<void> {
     return this.inTurn(async () => {
       if (this.present === undefined && (await this.netlink.tableHandle(POLICY_TABLE)) === undefined)
-        await run('nft', ['-f', '-'], tableScript(this.diff.change(NOTHING, NOTHING), this.prefix));
+        await run('nft', ['-f', '-'], closedScript(this.prefix));
     });
   }
 
@@ -77,8 +99,28 @@ export class PolicyTable {
    * was no transaction of others. `isThorough`: also compares elements, and applies what could not be applied before.
    * Throws HostError.
    */
-  check(isThorough: boolean): Promise<boolean> {
-    return this.inTurn(() => this.putRight(isThorough));
+  async check(isThorough: boolean): Promise<boolean> {
+    if (isThorough) return this.inTurn(() => this.checkAll());
+    const looked = await this.inTurn(() => this.ask());
+    if (typeof looked === 'boolean') return looked;
+    // Not in turn: to list thousands of rules takes long, and whoever starts a container would wait for it.
+    const began = performance.now();
+    const rules = this.dropped < DROPS ? await this.looking.rules(POLICY_TABLE) : undefined;
+    const took = performance.now() - began;
+    return this.inTurn(async () => {
+      if (this.present !== looked.present && rules !== undefined) {
+        // Ours have changed meanwhile: what was seen says nothing.
+        this.dropped += 1;
+        this.isLookOwed = true;
+        return false;
+      }
+      this.dropped = 0;
+      const { present } = this;
+      if (present === undefined) return false;
+      const generation = rules === undefined ? await this.netlink.generation() : looked.generation;
+      const seen = rules ?? (await this.looking.rules(POLICY_TABLE));
+      return this.judge(present, generation, seen, took);
+    });
   }
 
   /** Deletes the table. Missing is fine. Throws HostError. */
@@ -92,10 +134,21 @@ export class PolicyTable {
 
   async close(): Promise<void> {
     await this.turn;
+    this.departed.close();
     this.netlink.close();
+    this.looking.close();
   }
 
   private async enforce(policy: HostPolicy): Promise<void> {
+    try {
+      await this.put(policy);
+    } catch (error) {
+      await this.fallBack();
+      throw error;
+    }
+  }
+
+  private async put(policy: HostPolicy): Promise<void> {
     const rendered = this.diff.render(policy);
     const { present } = this;
     if (present === undefined) return this.replace(rendered);
@@ -106,11 +159,25 @@ export class PolicyTable {
     }
     try {
       await this.make(change, rendered, present);
+      this.departed.note(present.rendered.policy, policy);
+      await this.departed.forget();
     } catch (error) {
       // Without nft there is no replacing either.
       if (error instanceof CommandError && error.isMissing) throw error;
       this.log.warn({ reason: reason(error) }, 'the policy table takes no change: replacing it');
       await this.replace(rendered);
+    }
+  }
+
+  /** Where others have deleted the table and the wanted one cannot be put in: the last one, else closed. Never throws. */
+  private async fallBack(): Promise<void> {
+    try {
+      if ((await this.netlink.tableHandle(POLICY_TABLE)) !== undefined) return;
+      const { present } = this;
+      if (present && (await succeeds(this.replace(present.rendered)))) return;
+      await run('nft', ['-f', '-'], closedScript(this.prefix));
+    } catch (error) {
+      this.log.error({ reason: reason(error) }, 'there is no policy table, and none can be made');
     }
   }
 
@@ -146,9 +213,16 @@ export class PolicyTable {
     // First of all: even to write the whole table down takes a moment.
     if (isLarge(rendered) && (await this.netlink.tableHandle(POLICY_TABLE)) === undefined)
       await run('nft', ['-f', '-'], closedScript(this.prefix));
-    await run('nft', ['-f', '-'], tableScript(this.diff.change(NOTHING, rendered), this.prefix));
+    const { present } = this;
+    const isTakenOver = present === undefined && (await this.netlink.tableHandle(POLICY_TABLE)) !== undefined;
+    const before = isTakenOver ? await senders(this.netlink).catch(() => undefined) : undefined;
+    const script = tableScript(this.diff.change(NOTHING, rendered), this.prefix);
+    await run('nft', ['-f', '-'], script, TABLE_TIMEOUT);
     this.areElementsUnsure = false;
     await this.remember(rendered, undefined);
+    if (present) this.departed.note(present.rendered.policy, rendered.policy);
+    if (before) this.departed.noteSenders(before, rendered.policy);
+    await this.departed.forget();
   }
 
   /** After nft has made a change. */
@@ -162,36 +236,79 @@ export class PolicyTable {
     this.present = { rendered, handle: handle ?? '', generation, isSeen, rules: undefined };
   }
 
-  private async putRight(isThorough: boolean): Promise<boolean> {
-    const { wanted, present } = this;
-    if (wanted === undefined) return false;
-    if (present === undefined || (isThorough && present.rendered.policy !== wanted)) {
-      if (isThorough) await this.enforce(wanted);
-      return false;
-    }
+  /** Whether something had to be put back, as far as that is quickly found out; otherwise what the rules have to be of. */
+  private async ask(): Promise<boolean | Asked> {
+    const { present } = this;
+    if (this.wanted === undefined || present === undefined) return false;
     const generation = await this.netlink.generation();
     if (generation !== present.generation) this.areElementsUnsure = true;
-    const isKnown = generation === present.generation && present.isSeen;
-    if (isKnown && present.rules !== undefined && !(isThorough && this.areElementsUnsure)) return false;
-    if (!(await this.isIntact(present, generation, isThorough))) {
-      await this.replace(this.diff.render(wanted));
-      return true;
-    }
+    this.isLookOwed = false;
+    if (generation === present.generation && present.isSeen && present.rules !== undefined) return false;
+    if ((await this.netlink.tableHandle(POLICY_TABLE)) !== present.handle) return this.putBack(present);
+    if (Date.now() >= this.nextLook) return { present, generation };
+    this.isLookOwed = true;
     return false;
   }
 
-  private async isIntact(present: Present, generation: number, isThorough: boolean): Promise<boolean> {
-    if ((await this.netlink.tableHandle(POLICY_TABLE)) !== present.handle) return false;
-    if (!isThorough && Date.now() < this.nextLook) return true;
-    const began = performance.now();
-    const { counts, digest } = await this.netlink.rules(POLICY_TABLE);
-    if (present.rules === undefined ? !this.isCount(counts, present) : digest !== present.rules) return false;
-    if (isThorough && this.areElementsUnsure) {
-      if (!(await hasElements(this.netlink, this.diff.change(NOTHING, present.rendered)))) return false;
-      this.areElementsUnsure = false;
+  private async checkAll(): Promise<boolean> {
+    const { wanted } = this;
+    if (wanted === undefined) return false;
+    if (this.present === undefined || this.present.rendered.policy !== wanted) {
+      const failure = await this.enforce(wanted).then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      );
+      if (failure === undefined) return false;
+      // What is there instead has to be whole as well.
+      await this.compareAll();
+      throw failure.error;
     }
-    this.nextLook = Date.now() + (performance.now() - began) * PAUSE_FACTOR;
+    return this.compareAll();
+  }
+
+  private async compareAll(): Promise<boolean> {
+    const { present } = this;
+    if (present === undefined) return false;
+    const generation = await this.netlink.generation();
+    if (generation !== present.generation) this.areElementsUnsure = true;
+    const isKnown = generation === present.generation && present.isSeen && present.rules !== undefined;
+    if (isKnown && !this.areElementsUnsure) return false;
+    if ((await this.netlink.tableHandle(POLICY_TABLE)) !== present.handle) return this.putBack(present);
+    const began = performance.now();
+    const rules = await this.netlink.rules(POLICY_TABLE);
+    if (await this.judge(present, generation, rules, performance.now() - began)) return true;
+    if (!this.areElementsUnsure) return false;
+    if (!(await hasElements(this.netlink, this.diff.change(NOTHING, present.rendered))))
+      return this.putBack(present);
+    this.areElementsUnsure = false;
+    return false;
+  }
+
+  /** Whether the rules were not as they should be, and had to be put back. */
+  private async judge(
+    present: Present,
+    generation: number,
+    { counts, digest }: { readonly counts: ReadonlyMap<string, number>; readonly digest: string },
+    took: number,
+  ): Promise<boolean> {
+    if (present.rules === undefined ? !this.isCount(counts, present) : digest !== present.rules)
+      return this.putBack(present);
+    this.nextLook = Date.now() + took * PAUSE_FACTOR;
+    this.isLookOwed = false;
     this.present = { ...present, generation, isSeen: true, rules: digest };
+    return false;
+  }
+
+  /** What is wanted, or what was there where that cannot be put in: then throws HostError afterwards. */
+  private async putBack(present: Present): Promise<true> {
+    const { wanted } = this;
+    try {
+      await this.replace(wanted === undefined ? present.rendered : this.diff.render(wanted));
+    } catch (error) {
+      if (present.rendered.policy === wanted || !(await succeeds(this.replace(present.rendered))))
+        await this.fallBack();
+      throw error;
+    }
     return true;
   }
 
@@ -208,20 +325,9 @@ export class PolicyTable {
   }
 }
 
-function isLarge({ policy, chains }: Rendered): boolean {
-  let size = chains.size + policy.endpoints.size;
-  for (const { addresses, nets } of policy.addressSets.values()) size += addresses.size + nets.length;
-  return size > LARGE;
-}
-
-/** Rules of each chain that has some. */
-function ruleCounts({ chains }: Rendered, prefix: string): Map<string, number> {
-  const counts = new Map<string, number>();
-  // The first line of a base chain is no rule.
-  for (const [name, lines] of baseChains(prefix)) {
-    const rules = lines[0]?.startsWith('type ') === true ? lines.length - 1 : lines.length;
-    counts.set(name, rules);
-  }
-  for (const [name, lines] of chains) if (lines.length > 0) counts.set(name, lines.length);
-  return counts;
+function succeeds(work: Promise<unknown>): Promise<boolean> {
+  return work.then(
+    () => true,
+    () => false,
+  );
 }

@@ -3,7 +3,7 @@ import { HostError } from '../errors.js';
 
 /** Where commands are looked for, whatever environment the daemon was started with: /usr/sbin is often missing. */
 export const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-/** Long enough for iptables to wait for its lock (`-w 5`), short enough not to hold up a plugin call for ever. */
+/** Milliseconds; long enough for iptables to wait for its lock (`-w 5`), short enough not to hold up a plugin call for ever. */
 const TIMEOUT_MS = 10_000;
 const OUTPUT_LIMIT = 64 * 1024 * 1024;
 /** Debian package of each command, for the error of a missing one. */
@@ -23,13 +23,21 @@ export class CommandError extends HostError {
   }
 }
 
-/** Runs a command without a shell and answers with its standard output; throws {@link CommandError}. */
-export async function run(command: string, args: readonly string[], input?: string): Promise<string> {
+/**
+ * Runs a command without a shell and answers with its standard output; ends it after `timeout` milliseconds. Throws
+ * {@link CommandError}.
+ */
+export async function run(
+  command: string,
+  args: readonly string[],
+  input?: string,
+  timeout = TIMEOUT_MS,
+): Promise<string> {
   return new Promise((resolve, reject) => {
-    const options = { timeout: TIMEOUT_MS, maxBuffer: OUTPUT_LIMIT, env: { PATH, LC_ALL: 'C' } };
+    const options = { timeout, maxBuffer: OUTPUT_LIMIT, env: { PATH, LC_ALL: 'C' } };
     const child = execFile(command, [...args], options, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
-      else reject(commandError([command, ...args].join(' '), command, error, stderr));
+      else reject(commandError([command, ...args].join(' '), command, error, stderr, timeout));
     });
     // A command that ends without reading its input; its exit status says why.
     child.stdin?.on('error', () => undefined);
@@ -42,7 +50,13 @@ interface ExecError extends Error {
   readonly killed?: boolean | undefined;
 }
 
-function commandError(line: string, command: string, error: ExecError, stderr: string): CommandError {
+function commandError(
+  line: string,
+  command: string,
+  error: ExecError,
+  stderr: string,
+  timeout: number,
+): CommandError {
   if (error.code === 'ENOENT') {
     const source = PACKAGES[command] ?? 'iptables';
     return new CommandError(
@@ -52,7 +66,6 @@ function commandError(line: string, command: string, error: ExecError, stderr: s
   }
   if (error.code === 'EACCES') return new CommandError(`${line}: the command must not be run`, true);
   const said = stderr.trim();
-  const how =
-    error.killed === true ? `no answer within ${TIMEOUT_MS} ms` : `exit status ${String(error.code)}`;
+  const how = error.killed === true ? `no answer within ${timeout} ms` : `exit status ${String(error.code)}`;
   return new CommandError(`${line}: ${said === '' ? how : said}`, false);
 }

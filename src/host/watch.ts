@@ -20,8 +20,11 @@ const FAMILIES = [4, 6] as const;
 
 /** Who is told what; whoever hears it looks for himself, so what we have done ourselves costs a look more. */
 export interface Heard {
-  /** Somebody made a transaction. Nothing else is looked at until this resolves. */
-  transaction(): Promise<void>;
+  /**
+   * Somebody made a transaction. Nothing else is looked at until this resolves; with false where what has changed was not
+   * looked at yet: then it is called again at the next question.
+   */
+  transaction(): Promise<boolean>;
   /** Our NAT table has changed. */
   table(): void;
   /** FORWARD or DOCKER-USER, or their rules, have changed: iptables-nft works through the same kernel tables. */
@@ -37,13 +40,15 @@ export function watchNftables(heard: Heard): Watch {
   let isClosed = false;
   let hasFailed = false;
   let generation: number | undefined;
+  let isOwed = false;
   let [table, filter] = ['', ''];
 
   const look = async (): Promise<void> => {
     const now = await netlink.generation();
+    if (now === generation && !isOwed) return;
+    isOwed = !(await heard.transaction());
     if (now === generation) return;
     generation = now;
-    await heard.transaction();
     const [tableNow, filterNow] = [await netlink.digest(TABLE), await filterDigest(netlink)];
     if (tableNow !== table) heard.table();
     if (filterNow !== filter) heard.filter();

@@ -17,7 +17,7 @@ const lines: unknown[] = [];
 const say = (object: unknown, message: unknown): void => void lines.push([object, message]);
 const log = { info: say, warn: say, error: say } as unknown as Logger;
 
-const options = { checkInterval: 1000 };
+const options = { checkInterval: Number(process.argv[3]) };
 const dataplane =
   process.argv[2] === 'felix' ? createFelixDataplane(options, log) : createLinuxDataplane(options, log);
 const reservations = new PortReservations();

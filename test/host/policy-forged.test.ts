@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest';
-import { HOST4, HOST6, policy, usePolicyBed } from './policy-bed.js';
-import { until } from './pretend-host.js';
+import type { EndpointWiring } from '../../src/host/dataplane.js';
+import type { HostPolicy } from '../../src/host/policy.js';
+import { HOST4, HOST6, freshPort, policy, usePolicyBed } from './policy-bed.js';
+import { endpoint, until } from './pretend-host.js';
 import type { Namespace } from './pretend-host.js';
+import { Talker } from './talker.js';
 
 /** Packets that say they are of somebody else, and what the policy table must leave alone. */
 
@@ -93,4 +96,48 @@ test('what the host forwards for others is left alone, also where it has seen on
         ),
     4_000,
   );
+});
+
+test('whoever gets the address of a container that is gone does not go on with its connections', async () => {
+  const wiring = (n: number): EndpointWiring => endpoint(n, ['10.65.0.9', 'fd65::9']);
+  const addresses = ['10.65.0.9', 'fd65::9'];
+  // Of the second container's network, or of another.
+  const of = (n: number, isOwn: boolean): HostPolicy => {
+    const { endpoints, ...rest } = policy([1, 2, 3], [], {
+      addressSets: new Map([
+        ['net1', { addresses: new Set(['10.65.0.2', 'fd65::2', ...(isOwn ? addresses : [])]), nets: [] }],
+      ]),
+    });
+    const like = endpoints.get('cali3');
+    return {
+      ...rest,
+      endpoints: like
+        ? new Map([...endpoints, [`cali${n}`, { ...like, mac: endpoint(n).mac, sources: addresses }]])
+        : endpoints,
+    };
+  };
+  const asked = async (n: number, port: number): Promise<string[]> => {
+    const talker = new Talker(await bed().host.container(wiring(n)));
+    const answers = [
+      await talker.who('udp', '10.65.0.2', 80, port),
+      await talker.who('udp', 'fd65::2', 80, port),
+    ];
+    talker.end();
+    return answers;
+  };
+  const port = freshPort();
+  await bed().enforce(of(5, true));
+  expect(await asked(5, port)).toEqual(['two', 'two']);
+  await bed().host.call('detach', 'cali5');
+  // Nobody has it for a moment, or it goes from the one to the other in one change.
+  await bed().enforce(of(6, false));
+  expect(await asked(6, port)).toEqual(['nobody', 'nobody']);
+  await bed().host.call('detach', 'cali6');
+  await bed().enforce(of(7, true));
+  expect(await asked(7, port)).toEqual(['two', 'two']);
+  await bed().enforce(policy([1, 2, 3]));
+  await bed().host.call('detach', 'cali7');
+  await bed().enforce(of(8, false));
+  expect(await asked(8, port)).toEqual(['nobody', 'nobody']);
+  await bed().host.call('detach', 'cali8');
 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { PretendHost, prepare } from './pretend-host.js';
+import { ALL, letIn } from './policy-bed.js';
+import { PretendHost, prepare, until } from './pretend-host.js';
 import { plain } from './plain-policy.js';
 import { somePolicy } from './some-policy.js';
 
@@ -10,7 +11,7 @@ let fresh: PretendHost;
 
 beforeAll(async () => {
   const clean = await prepare();
-  [changed, fresh] = [await PretendHost.boot(), await PretendHost.boot()];
+  [changed, fresh] = [await PretendHost.boot(), await PretendHost.boot('linux', 60_000)];
   return clean;
 });
 afterAll(() => {
@@ -57,4 +58,24 @@ test('a change makes of one policy the other', async () => {
   expect(count).toBeGreaterThan(0);
   // It would be no test of changes if the table was replaced.
   expect(JSON.stringify(await changed.call('logged'))).not.toContain('replacing');
+});
+
+test('until there is a policy nothing new passes, and what is established does', async () => {
+  await fresh.call('removeAll');
+  await fresh.call('holdUntilPolicy');
+  const closed = await fresh.run('nft -n list table inet calico_policy');
+  expect(closed).toContain('oifname "cali*" drop');
+  expect(closed).not.toContain('hook prerouting');
+});
+
+test('what others do is seen soon also where the rules have been looked at a moment before', async () => {
+  const ports = Array.from({ length: 5_000 }, (_, n) => ({ first: n + 1, last: n + 1 }));
+  const rules = ports.map(port => ({ ...ALL, protocol: 6, destination: { ports: [port] } }));
+  await fresh.call('enforce', plain(letIn(rules)));
+  // It looks after its own change; to look at so many rules takes so long that it does not do so again at once.
+  await new Promise(resolve => setTimeout(resolve, 700));
+  await fresh.run('nft flush chain inet calico_policy forward_ingress');
+  const chain = (): Promise<string> => fresh.run('nft list chain inet calico_policy forward_ingress');
+  expect(await chain()).not.toContain('drop');
+  await until(async () => (await chain()).includes('drop'), 8_000);
 });

@@ -107,6 +107,25 @@ describe('what others do to the table', () => {
     await until(async () => sorted(await bed().listing()).join() === sorted(before).join(), 5_000);
   });
 
+  test('the last policy is back also where the wanted one cannot be put in', async () => {
+    await bed().enforce(policy([1, 2, 3]));
+    const before = sorted(await bed().listing());
+    const impossible = [{ ...ALL, protocol: 6, destination: { ports: [{ first: 70_000, last: 70_000 }] } }];
+    await expect(bed().enforce(letIn(impossible))).rejects.toThrow('70000');
+    for (const script of ['flush ruleset', 'flush chain inet calico_policy forward_ingress']) {
+      await bed().host.run('nft -f -', script);
+      await until(
+        async () =>
+          sorted(
+            await bed()
+              .listing()
+              .catch(() => ''),
+          ).join() === before.join(),
+        3_000,
+      );
+    }
+  });
+
   test('what a former daemon left stays until there is a policy', async () => {
     await bed().enforce(policy([1, 2, 3]));
     const before = await bed().listing();

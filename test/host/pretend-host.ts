@@ -125,12 +125,22 @@ export class PretendHost extends Namespace {
     });
   }
 
-  /** Boots a host: loopback up, forwarding off, no other interface. */
-  static async boot(kind: 'linux' | 'felix' = 'linux'): Promise<PretendHost> {
+  /** Boots a host: loopback up, forwarding off, no other interface. `checkInterval`: milliseconds. */
+  static async boot(kind: 'linux' | 'felix' = 'linux', checkInterval = 1000): Promise<PretendHost> {
     const agent = join(transpiled(), 'test/host/agent.js');
     // A /run of its own: iptables-legacy locks a file there.
     const script = 'mount -t tmpfs run /run && exec "$0" "$@"';
-    const args = ['--net', '--mount', 'sh', '-c', script, process.execPath, agent, kind];
+    const args = [
+      '--net',
+      '--mount',
+      'sh',
+      '-c',
+      script,
+      process.execPath,
+      agent,
+      kind,
+      String(checkInterval),
+    ];
     const holder = spawn('unshare', args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const host = new PretendHost(holder);
     await host.call('defaultMtu');
