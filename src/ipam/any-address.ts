@@ -218,6 +218,11 @@ export class AnyAddresses {
   private exhausted(request: AnyAddress, pools: IpPool[]): NoAddressError {
     const { strictAffinity, maxBlocksPerHost } = this.facts.ipamConfig;
     const where = request.within ? formatCidr(request.within) : pools.map(describePool).join(', ');
+    const usable = this.facts.allPools().filter(({ disabled }) => !disabled);
+    if (!pools.some(pool => usable.some(({ name }) => name === pool.name)))
+      return new NoAddressError(
+        `no free address in ${where}: it has just been disabled or removed, as a pool that was made for a network is once no network uses it: try again, or create the network again`,
+      );
     const why =
       strictAffinity && this.facts.blockCount(request.family) >= maxBlocksPerHost
         ? `this node has reached its limit of ${maxBlocksPerHost} blocks (maxBlocksPerHost)`

@@ -77,6 +77,18 @@ describe('a datastore put back to an earlier state', () => {
 });
 
 describe('a pool', () => {
+  it('that is disabled while an address of it is asked for is not called full', async () => {
+    await addPool(store, 'p', '10.0.0.0/24');
+    await put(store, IPAM_CONFIG_KEY, JSON.stringify({ strict_affinity: true, auto_allocate_blocks: false }));
+    const a = await node(store, 'a');
+    const asked = a.any();
+    await addPool(store, 'p', '10.0.0.0/24', { disabled: true });
+    await expect(asked).rejects.toThrow(
+      /^no free address in IPPool p .*: it has just been disabled or removed/,
+    );
+    expect(audit(store)).toEqual([]);
+  });
+
   const leftOver = (range: string, ordinal = 0) => {
     const block = createBlock(cidr(range), 'gone', new Date());
     return formatBlock({
