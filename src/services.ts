@@ -125,6 +125,7 @@ export function createServices(
     pathMtu: (address, hostMtu) => pathMtu(facts, dataplane.peers, address, hostMtu),
     applyHostState: host.applyNow,
     enforcePolicy: async (id, sandbox) => policy?.enforce(id, () => labels?.joined(id, sandbox)),
+    left: id => policy?.left(id),
     log: logOf('endpoints'),
   });
   // Felix follows the same resources by itself.

@@ -20,7 +20,7 @@ export interface PolicyKeeperParts {
   readonly store: Store;
   readonly node: string;
   readonly endpoints: Pick<Endpoints, 'ready' | 'entries' | 'onEntries' | 'at' | 'key'>;
-  readonly dataplane: Pick<Dataplane, 'applyPolicy' | 'holdUntilPolicy'>;
+  readonly dataplane: Pick<Dataplane, 'applyPolicy' | 'holdUntilPolicy' | 'hostInterfaces'>;
   /** What the host itself sends to its containers. */
   readonly hostAction: HostPolicy['fromHost'];
   /** Resolves when what the datastore says of this host's name is about this host. */
@@ -37,6 +37,10 @@ export interface PolicyKeeperParts {
 const PATIENCE = 8_000;
 /** Milliseconds that the start waits for Docker's labels. */
 const LABELS_PATIENCE = 2_000;
+/** Milliseconds that the start waits for endpoints that the datastore lost: with the labels', less than a Join waits. */
+const PUT_BACK_PATIENCE = 5_000;
+/** Milliseconds between two looks meanwhile. */
+const PUT_BACK_PAUSE = 250;
 
 /**
  * Keeps the kernel enforcing what the datastore says. What a daemon before this one put there stays in force until all has
@@ -50,9 +54,12 @@ export class PolicyKeeper {
   private readonly own: PolicySource;
   private readonly kept: KeptApplied;
   private readonly ready: Promise<void>;
+  /** Ids of endpoints of this host that the resolver knows, by key. */
+  private readonly told = new Map<string, string>();
   /** Endpoints that wait for their labels. */
   readonly gate: LabelGate;
   private isReady = false;
+  private isClosed = false;
   private enforced: HostPolicy | undefined;
 
   constructor(private readonly parts: PolicyKeeperParts) {
@@ -117,7 +124,16 @@ export class PolicyKeeper {
     await this.kept.applyNow();
   }
 
+  /** An endpoint is no longer in a container: if the datastore lost it before, it is forgotten now. */
+  left(endpointId: string): void {
+    const key = this.parts.endpoints.key(endpointId);
+    if (!this.told.has(key) || this.parts.endpoints.at(key)) return;
+    this.note(this.own, [key]);
+    if (this.isReady) this.kept.changed();
+  }
+
   close(): void {
+    this.isClosed = true;
     this.kept.stop();
     this.gate.stop();
     for (const source of this.sources) source.close();
@@ -136,8 +152,26 @@ export class PolicyKeeper {
     // it put into the kernel stays.
     const patience = new Promise(resolve => setTimeout(resolve, LABELS_PATIENCE).unref());
     if (labelsCopied && this.resolver.asksForLabels) await Promise.race([labelsCopied, patience]);
+    await this.untilPutBack();
     this.isReady = true;
     this.kept.changed();
+  }
+
+  /**
+   * Where the datastore lost endpoints of running containers while no daemon was there to see, the reconciler puts them back
+   * in a moment. Until then what the daemon before this one put into the kernel is better than closing them.
+   */
+  private async untilPutBack(): Promise<void> {
+    const until = performance.now() + PUT_BACK_PATIENCE;
+    while (!this.isClosed && performance.now() < until) {
+      const known = new Set(
+        [...this.parts.endpoints.entries()].map(([, { interfaceName }]) => interfaceName),
+      );
+      // Not to be told is no reason to keep everybody waiting.
+      const interfaces = await this.parts.dataplane.hostInterfaces().catch(() => []);
+      if (!interfaces.some(({ name, isInUse }) => isInUse && !known.has(name))) return;
+      await new Promise(resolve => setTimeout(resolve, PUT_BACK_PAUSE).unref());
+    }
   }
 
   private tellAll(): void {
@@ -157,9 +191,16 @@ export class PolicyKeeper {
   }
 
   private tellEndpoint(resolver: PolicyResolver, key: string, endpoint: WorkloadEndpoint | undefined): void {
-    if (!endpoint) return resolver.setEndpoint(key, undefined);
+    if (!endpoint) {
+      // Lost under a running container: it stays as it was until the reconciler puts it back, or it leaves.
+      const endpointId = this.told.get(key);
+      if (endpointId !== undefined && this.parts.sandboxOf(endpointId) !== undefined) return;
+      this.told.delete(key);
+      return resolver.setEndpoint(key, undefined);
+    }
     if (endpoint.node !== this.parts.node) return resolver.setEndpoint(key, policyEndpoint(endpoint));
     const { endpointId } = endpoint;
+    this.told.set(key, endpointId);
     const isOpen = this.gate.isOpen(endpointId);
     resolver.setEndpoint(key, policyEndpoint(endpoint, this.parts.sandboxOf(endpointId)), isOpen);
   }

@@ -26,6 +26,8 @@ export interface JoinerParts {
   applyHostState(): Promise<void>;
   /** Resolves when the kernel enforces an endpoint's policy; before that nothing passes. Throws HostError, DatastoreError. */
   enforcePolicy(endpointId: string, sandboxKey: string): Promise<void>;
+  /** An endpoint is in no container any more. */
+  left(endpointId: string): void;
   readonly log: Logger;
 }
 
@@ -116,6 +118,7 @@ export class Joiner {
 
   leave(endpointId: string): void {
     this.sandboxes.leave(endpointId);
+    this.parts.left(endpointId);
   }
 
   private wiringOf(endpoint: WorkloadEndpoint, mtu: number, place: number): EndpointWiring {
