@@ -137,6 +137,39 @@ describe('the guides, command by command', () => {
     await host.docker('network', 'rm', 'my_net');
     await host.stopServe();
   });
+
+  it('policy: its example', async () => {
+    const guide = documented('policy.md');
+    await host.serve();
+    await guide.run('database', host);
+    await poll('an answer, and a verdict that says why', 10_000, async () => {
+      const { stdout } = await guide.run('explain', host).catch(() => ({ stdout: '' }));
+      return stdout.startsWith('hello') && stdout.includes('database');
+    });
+    await expect(guide.run('denied', host)).rejects.toThrow('denied');
+    expect(guide.untried()).toEqual([]);
+    await host.docker('rm', '-f', 'web', 'db');
+    await host.docker('network', 'rm', 'my_net');
+  });
+
+  it.each(['commands.md', 'networks.md', 'operating.md', 'cluster.md'])(
+    '%s: each command of ours that stands alone is one',
+    async page => {
+      const found = [...readFileSync(join(REPOSITORY, 'docs', page), 'utf8').matchAll(/^ {4}(calico-.*)$/gm)];
+      const commands = found
+        .map(([, line = '']) => line.replace(/ +#.*/, '').replaceAll(/\[(.*?)\]/g, '$1'))
+        .filter(command => !command.endsWith(' serve'));
+      expect(commands.length).toBeGreaterThan(1);
+      const pool =
+        '{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: my-pool}, spec: {cidr: 10.77.0.0/16}}';
+      await host.run(['sh', '-c', `echo '${pool}' | calico-libnetwork apply -f -`]);
+      for (const command of commands) {
+        const ended = await host.run(['sh', '-c', `cd /run; ${command}`], { check: false });
+        // Refused or not found is a matter of this host; 2 is a command that is none, or is used wrongly.
+        expect([0, 1], `${command}\n${ended.stdout}${ended.stderr}`).toContain(ended.code);
+      }
+    },
+  );
 });
 
 /** What the old plugin and calicoctl of its time left in etcd: addresses without handle and owner. */

@@ -45,9 +45,12 @@ describe('policy on a host', () => {
   let dataplane: FakeDataplane;
   let endpoints: Endpoints;
   let keeper: PolicyKeeper | undefined;
+  /** The container that the endpoint is in. */
+  let sandbox: string | undefined;
   const key = endpointKey(endpointName('h1', ID));
 
   beforeEach(async () => {
+    sandbox = '/netns/1';
     store = new MemoryStore();
     dataplane = new FakeDataplane();
     endpoints = new Endpoints(store, 'h1', { createProfiles: true, newHandle: () => '' }, LOG);
@@ -62,7 +65,7 @@ describe('policy on a host', () => {
   function start(labelsCopied?: Promise<void>, nameIsOurs = Promise.resolve()): PolicyKeeper {
     keeper = new PolicyKeeper({
       ...{ store, node: 'h1', endpoints, dataplane, hostAction: 'policy', nameIsOurs, labelsCopied },
-      sandboxOf: () => '/netns/1',
+      sandboxOf: () => sandbox,
       log: LOG,
     });
     return keeper;
@@ -91,9 +94,21 @@ describe('policy on a host', () => {
       'policy ingress globalnetworkpolicies/db',
     ]);
     expect(dataplane.policy?.endpoints.get(NAME)?.egress).toBe(first?.endpoints.get(NAME)?.egress);
+    sandbox = undefined;
     await store.transact({ compare: [], then: [{ delete: key }] });
     await expect.poll(() => dataplane.policy?.endpoints.size).toBe(0);
     expect(dataplane.policy?.rules.size).toBe(0);
+  });
+
+  it('stays for an endpoint that the datastore lost under its container, until that leaves', async () => {
+    const kept = start();
+    await expect.poll(() => dataplane.policy?.endpoints.size).toBe(1);
+    await store.transact({ compare: [], then: [{ delete: key }] });
+    await put(store, resourceKey('globalnetworkpolicies', 'all'), policy('all', { ingress: [] }));
+    await expect.poll(() => dataplane.policy?.endpoints.get(NAME)?.ingress.tiers.length).toBe(1);
+    sandbox = undefined;
+    kept.left(ID);
+    await expect.poll(() => dataplane.policy?.endpoints.size).toBe(0);
   });
 
   it('is enforced when Join is answered, and Join fails where it is not', async () => {
