@@ -3,10 +3,10 @@ import { defineConfig } from 'vitest/config';
 /** Tests that keep to themselves: no I/O (unit), an etcd each (contract), sockets in a folder of their own (socket). */
 const SIDE_BY_SIDE = ['unit', 'contract', 'socket'];
 
-/** Tests with a real kernel. They do not like company: one file after another. */
-const ONE_BY_ONE = ['host', 'differential'];
+/** Tests with a real kernel, in network namespaces of their own: a busy machine is too slow for what they wait for. */
+const KERNEL = ['host', 'differential'];
 
-/** The same with a real dockerd, of what takes its time or compares it with a bridge's. */
+/** With a real dockerd, of what takes its time or compares it with a bridge's: one file after another. */
 const TIMED = ['burst', 'churn', 'quickstart'].map(name => `test/e2e/${name}.test.ts`);
 
 /** Limits of tests with real hosts, in milliseconds. */
@@ -39,12 +39,22 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: 'kernel',
+          include: filesOf(KERNEL),
+          ...PATIENT,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: 'alone',
-          include: [...filesOf(ONE_BY_ONE), ...TIMED],
+          include: TIMED,
           ...PATIENT,
           fileParallelism: false,
           maxWorkers: 1,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -56,7 +66,7 @@ export default defineConfig({
           exclude: TIMED,
           ...PATIENT,
           maxWorkers: 3,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -95,7 +95,7 @@ const REFUSED_BY_API: readonly (readonly [string, object, RegExp])[] = [
 /** The reconciler frees what Docker 20.10 forgets, here within seconds. */
 const QUICK = { CALICO_LIBNETWORK_GC_GRACE: '1s', CALICO_LIBNETWORK_RECONCILE_INTERVAL: '1s' };
 
-onEachEngine('bad input', { env: QUICK }, matrix => {
+onEachEngine('bad input', { env: QUICK, isOuter: true }, matrix => {
   let before: Awaited<ReturnType<typeof dump>>;
   beforeAll(async () => {
     const { host } = matrix;

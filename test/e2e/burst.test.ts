@@ -5,7 +5,7 @@ import { keys } from './datastore.js';
 import { clear, onEachEngine, sweep } from './matrix.js';
 import { inside, reaches } from './traffic.js';
 
-onEachEngine('a burst', { oneByOne: true }, matrix => {
+onEachEngine('a burst', { oneByOne: true, isOuter: true }, matrix => {
   afterEach(() => sweep(matrix.host));
 
   it('50 containers started at once and removed at once', async () => {

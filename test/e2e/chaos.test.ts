@@ -5,10 +5,13 @@ import { format } from '../chaos/report.js';
 /** Decides the commands and kills; printed, and taken from here to repeat a run. */
 const SEED = Number(process.env['CALICO_LIBNETWORK_CHAOS_SEED'] ?? Date.now() % 1_000_000);
 
-it.each([
+/** One of them, by the seed; `npm run chaos` takes any. */
+const BEDS = [
   { engine: '28', etcd: 'embedded' },
   { engine: '20', etcd: 'external' },
-] as const)(
+] as const;
+
+it.each(BEDS.filter((_, index) => index === SEED % BEDS.length))(
   'chaos on Docker $engine with its $etcd etcd loses, doubles and leaves nothing',
   async ({ engine, etcd }) => {
     const said: string[] = [];

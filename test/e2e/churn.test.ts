@@ -7,7 +7,7 @@ import { addressIn, clear, onEachEngine, sweep } from './matrix.js';
 import { reaches } from './traffic.js';
 
 const LIVE = '--live-restore';
-onEachEngine('churn', {}, matrix => {
+onEachEngine('churn', { isOuter: true }, matrix => {
   afterEach(() => sweep(matrix.host));
   const net24 = () => matrix.host.docker('network', 'create', ...CALICO, '--subnet=192.0.2.0/24', 'net24');
 

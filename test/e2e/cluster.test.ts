@@ -191,7 +191,16 @@ describe('a cluster that grows from one host, by the commands of docs/cluster.md
     const before = await peerRoutes(h3());
     await bed.drop(h3());
     const borrowed = addressIn('app').replace(/\d+$/, last => String((Number(last) & 0xc0) + 60));
-    await run(h1(), 'meanwhile', '--ip', borrowed);
+    // The host that was cut off may have had etcd's leader: then the others choose one first.
+    await poll('a leader', 15_000, async () =>
+      run(h1(), 'meanwhile', '--ip', borrowed).then(
+        () => true,
+        async () =>
+          h1()
+            .docker('rm', '-f', 'meanwhile')
+            .then(() => false),
+      ),
+    );
     await run(h2(), 'meanwhile-2');
     const began = Date.now();
     const refusal = await h3().dockerFails('run', '--rm', '--net', 'my_net', 'busybox', 'true');

@@ -14,7 +14,7 @@ const REST = /^169\.254\.1\.\S+ dev lo |^blackhole 192\.168\./;
 /** What of a network stays in etcd: its profile, which a user may have edited. */
 const STAYS = /\/profiles\//;
 
-onEachEngine('docker-compose', {}, matrix => {
+onEachEngine('docker-compose', { isOuter: true }, matrix => {
   /** Runs Compose with an example, as project `shop`, in the host's own world. */
   const compose = async (file: string, ...args: string[]) => {
     if (findCommand('docker-compose') === undefined)

@@ -7,7 +7,7 @@ import { objectOrEmpty, parseJson } from '../../src/model/json.js';
 import type { WorkloadEndpoint } from '../../src/model/workload-endpoint.js';
 import { parseEndpoint } from '../../src/model/workload-endpoint.js';
 import { Bed } from '../bed/bed.js';
-import { ENGINES } from '../bed/engines.js';
+import { OUTER_ENGINES } from '../bed/engines.js';
 import type { Host } from '../bed/host.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
@@ -67,7 +67,7 @@ describe('the examples in other words', () => {
   });
 });
 
-describe.each(ENGINES)('the examples on Docker %s', engine => {
+describe.each(OUTER_ENGINES)('the examples on Docker %s', engine => {
   let bed: Bed;
   let host: Host;
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { Bed } from '../bed/bed.js';
 import type { Engine } from '../bed/engines.js';
-import { ENGINES } from '../bed/engines.js';
+import { ENGINES, OUTER_ENGINES } from '../bed/engines.js';
 import type { Host } from '../bed/host.js';
 import type { JsonObject } from '../../src/model/json.js';
 import { isObject, objectOrEmpty, parseJson } from '../../src/model/json.js';
@@ -23,12 +23,14 @@ export interface MatrixOptions {
   readonly isOpen?: boolean;
   /** The engines one after another, for what measures time. */
   readonly oneByOne?: boolean;
+  /** On the oldest and the newest engine only. */
+  readonly isOuter?: boolean;
 }
 
 /** Runs tests on each engine, one host each; the engines side by side, the tests of each one after another. */
 export function onEachEngine(
   title: string,
-  { env = {}, dockerd = [], isOpen = false, oneByOne = false }: MatrixOptions,
+  { env = {}, dockerd = [], isOpen = false, oneByOne = false, isOuter = false }: MatrixOptions,
   tests: (matrix: Matrix) => void,
 ): void {
   const onEngine = (engine: Engine) => {
@@ -56,9 +58,13 @@ export function onEachEngine(
       },
     });
   };
-  describe.each(ENGINES)(`${title} on Docker %s`, { concurrent: !oneByOne }, engine => {
-    describe('', { concurrent: false }, () => onEngine(engine));
-  });
+  describe.each(isOuter ? OUTER_ENGINES : ENGINES)(
+    `${title} on Docker %s`,
+    { concurrent: !oneByOne },
+    engine => {
+      describe('', { concurrent: false }, () => onEngine(engine));
+    },
+  );
 }
 
 /** What `docker inspect` or `docker network inspect` prints about one thing. */

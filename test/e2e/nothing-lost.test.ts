@@ -20,7 +20,7 @@ const SILENCE =
 
 const ALWAYS = ['--restart', 'always'];
 
-onEachEngine('nothing is lost', { env: QUICK }, matrix => {
+onEachEngine('nothing is lost', { env: QUICK, isOuter: true }, matrix => {
   beforeEach(() => matrix.host.docker('network', 'create', ...CALICO, '--subnet=192.0.2.0/24', 'net24'));
   afterEach(() => sweep(matrix.host));
 

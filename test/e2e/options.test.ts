@@ -9,7 +9,7 @@ import { ask, inside, linesIn, reaches, serveIn } from './traffic.js';
 /** What stays when networks are gone: profiles, which a user may have edited, and what the default pools have. */
 const STAYS = /\/profiles\/|default-ipv|192\.168\.|192-168/;
 
-onEachEngine('options of networks', {}, matrix => {
+onEachEngine('options of networks', { isOuter: true }, matrix => {
   afterEach(() => sweep(matrix.host));
   const create = (...args: string[]) => matrix.host.docker('network', 'create', ...CALICO, ...args);
   const fails = (...args: string[]) => matrix.host.dockerFails('network', 'create', ...CALICO, ...args);

@@ -7,7 +7,7 @@ import { dump, keys } from './datastore.js';
 import { addressIn, clear, letAllPass, onEachEngine, putPool, remove, sweep } from './matrix.js';
 import { ask, inside, linesIn, reaches, serveIn } from './traffic.js';
 
-onEachEngine('pools of networks', {}, matrix => {
+onEachEngine('pools of networks', { isOuter: true }, matrix => {
   afterEach(() => sweep(matrix.host));
   const create = (...args: string[]) => matrix.host.docker('network', 'create', ...CALICO, ...args);
   const parsed = async (part: string): Promise<JsonObject> => {

@@ -6,7 +6,7 @@ import { onEachEngine, sweep } from './matrix.js';
 import { goneAt, listener, wrongAt } from './ports.js';
 import { serveIn } from './traffic.js';
 
-onEachEngine('who has a published port', {}, matrix => {
+onEachEngine('who has a published port', { isOuter: true }, matrix => {
   beforeEach(async () => {
     const six = ['--ipv6', '--subnet=fd80:1::/64'];
     await matrix.host.docker('network', 'create', ...CALICO, '--subnet=192.0.2.0/24', ...six, 'net24');

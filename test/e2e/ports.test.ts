@@ -6,7 +6,7 @@ import { addressIn, onEachEngine, sweep } from './matrix.js';
 import { goneAt, wrongAt } from './ports.js';
 import { ask, inside, linesIn, serveIn } from './traffic.js';
 
-onEachEngine('published ports', { dockerd: ['--live-restore'] }, matrix => {
+onEachEngine('published ports', { dockerd: ['--live-restore'], isOuter: true }, matrix => {
   beforeEach(async () => {
     const six = ['--ipv6', '--subnet=fd80:1::/64'];
     await matrix.host.docker('network', 'create', ...CALICO, '--subnet=192.0.2.0/24', ...six, 'net24');

@@ -14,7 +14,7 @@ const QUICK = { CALICO_LIBNETWORK_GC_GRACE: '2s', CALICO_LIBNETWORK_RECONCILE_IN
 /** Milliseconds within which what is lost is back: grace, interval and a busy machine. */
 const BACK = 2_000 + 1_000 + 3_000;
 
-onEachEngine('what is lost is put back', { env: QUICK }, matrix => {
+onEachEngine('what is lost is put back', { env: QUICK, isOuter: true }, matrix => {
   let address: string;
 
   beforeEach(async () => {

@@ -8,7 +8,7 @@ import { inside, linesIn, reaches } from './traffic.js';
 
 const FIRST_ROUTES = ['default via 169.254.1.1 dev cali0', '169.254.1.1 dev cali0 scope link'];
 
-onEachEngine('containers on several networks', { isOpen: true }, matrix => {
+onEachEngine('containers on several networks', { isOpen: true, isOuter: true }, matrix => {
   afterEach(() => sweep(matrix.host));
 
   const calico = (name: string, ...args: string[]) =>
