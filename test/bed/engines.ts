@@ -20,11 +20,11 @@ export type Engine = '20' | '26' | '28';
 export const ENGINES: readonly Engine[] = ['20', '26', '28'];
 
 /**
- * The oldest and the newest, for tests of what was never seen to differ on one in between; `CALICO_LIBNETWORK_ENGINES=all`
+ * The oldest and the newest, for tests of what was never seen to differ on one in between; `CALICO_LIBNETWORK_TEST_ENGINES=all`
  * runs these with every one as well.
  */
 export const OUTER_ENGINES: readonly Engine[] =
-  process.env['CALICO_LIBNETWORK_ENGINES'] === 'all' ? ENGINES : ['20', '28'];
+  process.env['CALICO_LIBNETWORK_TEST_ENGINES'] === 'all' ? ENGINES : ['20', '28'];
 
 /** Suites of Debian that have the engines which this system has not. */
 const SUITES = { '26': 'trixie', '28': 'forky' } as const;
