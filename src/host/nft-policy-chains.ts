@@ -4,6 +4,8 @@ import { canPass, renderRules } from './nft-policy-rules.js';
 import { isRanges } from './nft-policy-sets.js';
 import type { Direction, HostPolicy, HostRule, HostTier, Judgement, RulesId, SetId } from './policy.js';
 
+const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
+
 /** A judgement as chains: its own, those of its tiers, and the profiles it ends with. */
 interface Judging {
   readonly name: string;
@@ -41,6 +43,8 @@ export class PolicyChains {
     const wanted = new Set<Judging>();
     for (const { ingress, egress } of policy.endpoints.values())
       wanted.add(this.judging(ingress, 'ingress')).add(this.judging(egress, 'egress'));
+    for (const direction of DIRECTIONS)
+      for (const spare of policy.spares?.[direction] ?? []) wanted.add(this.judging(spare, direction));
     const isSameRanges = this.lookAtSets(policy);
     const { last } = this;
     // One more container of a kind that there is.

@@ -16,7 +16,9 @@ export type SetId = string;
 export interface HostPolicy {
   /** By host interface. An interface of ours that is not here lets nothing pass, either way. */
   readonly endpoints: ReadonlyMap<string, EndpointPolicy>;
-  /** Every list that an endpoint's {@link Judgement} names. */
+  /** Judgements of endpoints that went: kept in the kernel, so that the next such endpoint is a few elements. */
+  readonly spares?: SpareJudgements;
+  /** Every list that a {@link Judgement} of an endpoint, or a spare one, names. */
   readonly rules: ReadonlyMap<RulesId, readonly HostRule[]>;
   /** Every set that a rule names. */
   readonly addressSets: ReadonlyMap<SetId, AddressSet>;
@@ -44,6 +46,9 @@ export interface Judgement {
   /** In order. */
   readonly profiles: readonly RulesId[];
 }
+
+/** Judgements that no endpoint has. */
+export type SpareJudgements = Readonly<Record<Direction, readonly Judgement[]>>;
 
 /** A tier with at least one policy that applies. */
 export interface HostTier {

@@ -1,28 +1,56 @@
-import type { Direction, HostTier, Judgement, RulesId } from '../host/policy.js';
+import type { Direction, HostTier, Judgement, RulesId, SpareJudgements } from '../host/policy.js';
 import type { Policy } from '../model/policy.js';
 import type { Tier } from '../model/tier.js';
 
 /** A judgement that endpoints share. */
 export interface SharedJudgement {
   readonly key: string;
+  readonly direction: Direction;
   readonly judgement: Judgement;
   uses: number;
 }
 
-/** Equal judgements are one object, which tells when the first endpoint comes to need it and the last no longer does. */
+/**
+ * Equal judgements are one object, which tells when the first endpoint comes to need it and when it is dropped. That is not
+ * with the last endpoint: what comes next in a network is most often like what went, and to put rules into the kernel anew
+ * costs several times what to wire a container costs. So the last few that nobody needs stay, as spares.
+ */
 export class Judgements {
   private readonly shared = new Map<string, SharedJudgement>();
+  /** By key; the longest unused first. */
+  private readonly unused = new Map<string, SharedJudgement>();
+  private listed: SpareJudgements = { ingress: [], egress: [] };
+  private isListed = true;
 
-  constructor(private readonly on: { needed(id: RulesId): void; dropped(id: RulesId): void }) {}
+  /** `isThere`: whether the policy or profile is; `capacity`: how many spares there are at most. */
+  constructor(
+    private readonly on: {
+      needed(id: RulesId): void;
+      dropped(id: RulesId): void;
+      isThere(id: RulesId): boolean;
+    },
+    private readonly capacity: number,
+  ) {}
 
-  acquire(judgement: Judgement): SharedJudgement {
-    const key = JSON.stringify(judgement);
+  /** Those that nobody needs now; the same object until others are. */
+  get spares(): SpareJudgements {
+    if (this.isListed) return this.listed;
+    const of = (direction: Direction) =>
+      [...this.unused.values()].filter(one => one.direction === direction).map(({ judgement }) => judgement);
+    this.listed = { ingress: of('ingress'), egress: of('egress') };
+    this.isListed = true;
+    return this.listed;
+  }
+
+  acquire(direction: Direction, judgement: Judgement): SharedJudgement {
+    const key = `${direction} ${JSON.stringify(judgement)}`;
     const known = this.shared.get(key);
     if (known) {
+      if (this.unused.delete(key)) this.isListed = false;
       known.uses += 1;
       return known;
     }
-    const shared: SharedJudgement = { key, judgement, uses: 1 };
+    const shared: SharedJudgement = { key, direction, judgement, uses: 1 };
     this.shared.set(key, shared);
     for (const id of listsOf(judgement)) this.on.needed(id);
     return shared;
@@ -34,9 +62,24 @@ export class Judgements {
     return shared;
   }
 
-  release(shared: SharedJudgement): void {
+  /** One less needs it. `isComing`: somebody may soon need it again. */
+  release(shared: SharedJudgement, isComing: boolean): void {
     shared.uses -= 1;
     if (shared.uses > 0) return;
+    if (!isComing || !listsOf(shared.judgement).every(id => this.on.isThere(id))) return this.drop(shared);
+    this.unused.set(shared.key, shared);
+    this.isListed = false;
+    const [oldest] = this.unused.values();
+    if (oldest && this.unused.size > this.capacity) this.drop(oldest);
+  }
+
+  /** The policy or profile is gone: who comes is not judged by it. */
+  forgetSpares(id: RulesId): void {
+    for (const shared of this.unused.values()) if (listsOf(shared.judgement).includes(id)) this.drop(shared);
+  }
+
+  private drop(shared: SharedJudgement): void {
+    if (this.unused.delete(shared.key)) this.isListed = false;
     this.shared.delete(shared.key);
     for (const id of listsOf(shared.judgement)) this.on.dropped(id);
   }

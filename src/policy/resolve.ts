@@ -4,16 +4,17 @@ import type { Policy } from '../model/policy.js';
 import { missingProfile } from '../model/profile.js';
 import type { Profile } from '../model/profile.js';
 import type { Rule } from '../model/rule.js';
-import type { Selector } from '../model/selector-tree.js';
 import type { Tier } from '../model/tier.js';
 import { ActiveRules } from './active-rules.js';
+import { ApplyingPolicies } from './applying.js';
 import { effectiveLabels, isClosed, profileNamed } from './facts.js';
 import type { PolicyEndpoint, PolicyFacts } from './facts.js';
-import { judge, Judgements, parseRulesId, policyRulesId, profileRulesId } from './judgements.js';
+import { Judgements, parseRulesId, policyRulesId, profileRulesId } from './judgements.js';
 import type { SharedJudgement } from './judgements.js';
-import { SelectorIndex } from './selector-index.js';
 
 const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
+/** Judgements that stay in the kernel when nobody needs them: those of as many networks, both ways. */
+const SPARES = 64;
 
 /** An endpoint of this host. */
 interface Local {
@@ -34,21 +35,15 @@ interface Placed {
  */
 export class PolicyResolver {
   private readonly tiers = new Map<string, Tier>();
-  private readonly policies = new Map<string, Policy>();
   private readonly profiles = new Map<string, Profile>();
   private readonly askingProfiles = new Set<string>();
   private readonly networkSets = new Map<string, NetworkSet>();
   private readonly endpoints = new Map<string, PolicyEndpoint>();
   private readonly local = new Map<string, Local>();
   private readonly endpointsOfProfile = new Map<string, Set<string>>();
-  /** Which policies apply to the endpoints of this host. */
-  private readonly applying = new SelectorIndex();
-  private readonly policiesOfSelector = new Map<string, Set<string>>();
+  private readonly applying = new ApplyingPolicies(endpoint => this.stale.add(endpoint));
   private readonly active = new ActiveRules(id => this.rulesOf(id));
-  private readonly judgements = new Judgements({
-    needed: id => this.active.acquire(id),
-    dropped: id => this.active.release(id),
-  });
+  private readonly judgements: Judgements;
   /**
    * By what decides it: judgements of this turn. Whoever is judged first holds it until the turn ends, so it is not gone when
    * the next asks. With a thousand endpoints that are alike, sorting their policies for each takes seconds.
@@ -62,15 +57,25 @@ export class PolicyResolver {
   constructor(
     private readonly node: string,
     fromHost: HostPolicy['fromHost'] = 'allow',
+    spares = SPARES,
   ) {
+    this.judgements = new Judgements(
+      {
+        needed: id => this.active.acquire(id),
+        dropped: id => this.active.release(id),
+        isThere: id => this.listOf(id) !== undefined,
+      },
+      spares,
+    );
     const { rules, addressSets, portSets } = this.active;
-    this.current = { endpoints: new Map(), rules, addressSets, portSets, consented: [], fromHost };
+    const kept = { rules, addressSets, portSets, spares: this.judgements.spares };
+    this.current = { endpoints: new Map(), ...kept, consented: [], fromHost };
   }
 
   /** All that it was told. */
   get facts(): PolicyFacts {
-    const { tiers, policies, profiles, networkSets, endpoints } = this;
-    return { tiers, policies, profiles, networkSets, endpoints };
+    const { tiers, applying, profiles, networkSets, endpoints } = this;
+    return { tiers, policies: applying.policies, profiles, networkSets, endpoints };
   }
 
   setTier(name: string, tier: Tier | undefined): void {
@@ -79,15 +84,8 @@ export class PolicyResolver {
   }
 
   setPolicy(key: string, policy: Policy | undefined): void {
-    const before = this.policies.get(key);
-    put(this.policies, key, policy);
-    if (before && policy && samePlace(before, policy)) {
-      for (const direction of DIRECTIONS) this.active.refresh(policyRulesId(key, direction));
-      return;
-    }
-    if (before) this.dropSelector(before.selector, key);
-    if (policy) this.addSelector(policy.selector, key);
-    for (const direction of DIRECTIONS) this.active.refresh(policyRulesId(key, direction));
+    this.applying.set(key, policy);
+    this.refresh(direction => policyRulesId(key, direction), policy !== undefined);
   }
 
   setProfile(name: string, profile: Profile | undefined): void {
@@ -95,7 +93,7 @@ export class PolicyResolver {
     put(this.profiles, name, profile);
     if (profile && asksForLabels(profile)) this.askingProfiles.add(name);
     else this.askingProfiles.delete(name);
-    for (const direction of DIRECTIONS) this.active.refresh(profileRulesId(name, direction));
+    this.refresh(direction => profileRulesId(name, direction), profile !== undefined);
     if (JSON.stringify(before?.labels) === JSON.stringify(profile?.labels)) return;
     for (const key of this.endpointsOfProfile.get(name) ?? []) this.label(key);
   }
@@ -132,7 +130,7 @@ export class PolicyResolver {
    * labels that they give themselves, they could not.
    */
   get asksForLabels(): boolean {
-    return this.policies.size > 0 || this.askingProfiles.size > 0;
+    return this.applying.policies.size > 0 || this.askingProfiles.size > 0;
   }
 
   /** What the host is to enforce now. */
@@ -142,7 +140,8 @@ export class PolicyResolver {
     const { rules, addressSets, portSets } = this.active;
     const { fromHost } = this.current;
     const consented = this.consented(endpoints);
-    const next = { endpoints, rules, addressSets, portSets, consented, fromHost };
+    const { spares } = this.judgements;
+    const next = { endpoints, rules, addressSets, portSets, spares, consented, fromHost };
     if (!sameParts(next, this.current)) this.current = next;
     return this.current;
   }
@@ -158,7 +157,7 @@ export class PolicyResolver {
       const after = this.place(key, local);
       local.placed = after;
       // After the new one has taken what it needs: what both need stays.
-      for (const shared of before?.shared ?? []) this.judgements.release(shared);
+      for (const shared of before?.shared ?? []) this.judgements.release(shared, !after);
       if (this.endpoints.get(key)?.node !== this.node) this.local.delete(key);
       if (before && before.name !== after?.name && next.get(before.name) === before.policy)
         isChanged = next.delete(before.name);
@@ -175,7 +174,7 @@ export class PolicyResolver {
   private place(key: string, { isOpen, placed }: Local): Placed | undefined {
     const endpoint = this.endpoints.get(key);
     if (endpoint?.node !== this.node || !isOpen || isClosed(endpoint)) return undefined;
-    const selectors = [...this.applying.matching(key)].sort();
+    const selectors = this.applying.selectorsOf(key);
     const judged = (direction: Direction) => this.judgementOf(direction, selectors, endpoint.profiles);
     const [ingress, egress] = [judged('ingress'), judged('egress')];
     const policy: EndpointPolicy = {
@@ -201,13 +200,8 @@ export class PolicyResolver {
     const decisive = JSON.stringify([direction, selectors, profiles]);
     const known = this.judged.get(decisive);
     if (known) return this.judgements.acquireAgain(known);
-    const applying = selectors.flatMap(text =>
-      [...(this.policiesOfSelector.get(text) ?? [])].flatMap(policyKey => {
-        const policy = this.policies.get(policyKey);
-        return policy ? [[policyKey, policy] as const] : [];
-      }),
-    );
-    const shared = this.judgements.acquire(judge(direction, applying, profiles, this.tiers));
+    const judgement = this.applying.judge(direction, selectors, profiles, this.tiers);
+    const shared = this.judgements.acquire(direction, judgement);
     this.judged.set(decisive, shared);
     return shared;
   }
@@ -235,23 +229,15 @@ export class PolicyResolver {
     const labels = endpoint ? effectiveLabels(endpoint, name => this.profileOf(name)) : {};
     this.active.setMember(key, endpoint, labels);
     if (!this.local.has(key)) return;
-    const isMoved = this.applying.set(key, endpoint?.node === this.node ? labels : undefined);
-    if (isMoved) this.stale.add(key);
+    this.applying.setEndpoint(key, endpoint?.node === this.node ? labels : undefined);
   }
 
-  private addSelector(selector: Selector, policy: string): void {
-    added(this.policiesOfSelector, selector.text, policy);
-    this.applying.add(selector);
-    for (const key of this.applying.itemsOf(selector.text)) this.stale.add(key);
-  }
-
-  private dropSelector({ text }: Selector, policy: string): void {
-    for (const key of this.applying.itemsOf(text)) this.stale.add(key);
-    const policies = this.policiesOfSelector.get(text);
-    policies?.delete(policy);
-    if (policies && policies.size > 0) return;
-    this.policiesOfSelector.delete(text);
-    this.applying.delete(text);
+  /** The list's rules may be others now. */
+  private refresh(id: (direction: Direction) => string, exists: boolean): void {
+    for (const direction of DIRECTIONS) {
+      if (!exists) this.judgements.forgetSpares(id(direction));
+      this.active.refresh(id(direction));
+    }
   }
 
   private profileOf(name: string): Profile | undefined {
@@ -260,8 +246,14 @@ export class PolicyResolver {
 
   private rulesOf(id: string): readonly Rule[] {
     const { kind, direction, key } = parseRulesId(id);
-    if (kind === 'policy') return this.policies.get(key)?.[direction] ?? [];
-    return (this.profileOf(key) ?? missingProfile(key))[direction];
+    const list = this.listOf(id) ?? (kind === 'profile' ? missingProfile(key) : undefined);
+    return list?.[direction] ?? [];
+  }
+
+  /** The policy or profile, if there is one. */
+  private listOf(id: string): Policy | Profile | undefined {
+    const { kind, key } = parseRulesId(id);
+    return kind === 'policy' ? this.applying.policies.get(key) : this.profileOf(key);
   }
 }
 
@@ -281,18 +273,6 @@ function added(map: Map<string, Set<string>>, key: string, value: string): void 
   const set = map.get(key);
   if (set) set.add(value);
   else map.set(key, new Set([value]));
-}
-
-/** True where a change of a policy changes nothing but its rules. */
-function samePlace(a: Policy, b: Policy): boolean {
-  return (
-    a.selector.text === b.selector.text &&
-    a.tier === b.tier &&
-    a.order === b.order &&
-    a.name === b.name &&
-    !a.ingress === !b.ingress &&
-    !a.egress === !b.egress
-  );
 }
 
 /** In one container, or on one interface. */
@@ -316,6 +296,7 @@ function sameParts(a: HostPolicy, b: HostPolicy): boolean {
     a.rules === b.rules &&
     a.addressSets === b.addressSets &&
     a.portSets === b.portSets &&
+    a.spares === b.spares &&
     a.consented === b.consented
   );
 }

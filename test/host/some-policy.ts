@@ -127,7 +127,7 @@ export const somePolicy: fc.Arbitrary<HostPolicy> = fc
   }));
 
 /** Without what nobody names. */
-function needed(
+export function needed(
   endpoints: HostPolicy['endpoints'],
   rules: HostPolicy['rules'],
   addressSets: HostPolicy['addressSets'],

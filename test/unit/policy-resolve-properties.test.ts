@@ -1,8 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { evaluate } from '../../src/policy/evaluate.js';
+import type { HostPolicy, Judgement } from '../../src/host/policy.js';
+import { parseRulesId } from '../../src/policy/judgements.js';
 import { PolicyResolver } from '../../src/policy/resolve.js';
 import { runs } from '../fuzz/garbage.js';
+import { needed } from '../host/some-policy.js';
 import { interpret } from '../policy/interpreter.js';
 import { endpoint, networkSet, NODE, packet, policy, profile, tier } from '../policy/random-facts.js';
 
@@ -64,7 +67,7 @@ describe('what a host is told to enforce', () => {
   it('is the same object where nothing changed, and the same parts where they did not', () =>
     fc.assert(
       fc.property(fc.array(change, { maxLength: 30 }), change, (changes, last) => {
-        const resolver = new PolicyResolver(NODE);
+        const resolver = new PolicyResolver(NODE, 'allow', 0);
         for (const each of changes) carryOut(resolver, each);
         const before = resolver.resolve();
         expect(resolver.resolve()).toBe(before);
@@ -87,6 +90,53 @@ describe('what a host is told to enforce', () => {
       { numRuns: runs(400) },
     ));
 });
+
+describe('judgements that nobody needs any more', () => {
+  it('are kept with all that they name, a few at most, and none that names what is gone', () =>
+    fc.assert(
+      fc.property(
+        fc.array(change, { maxLength: 60 }),
+        fc.integer({ min: 0, max: 5 }),
+        (changes, capacity) => {
+          const [some, none] = [
+            new PolicyResolver(NODE, 'allow', capacity),
+            new PolicyResolver(NODE, 'allow', 0),
+          ];
+          for (const [index, each] of changes.entries()) {
+            carryOut(some, each);
+            carryOut(none, each);
+            if (index % 3 > 0) continue;
+            const [kept, exact] = [some.resolve(), none.resolve()];
+            const spares = [...(kept.spares?.ingress ?? []), ...(kept.spares?.egress ?? [])];
+            expect(spares.length).toBeLessThanOrEqual(capacity);
+            expect(sorted(withoutSpares(kept))).toEqual(sorted(withoutSpares(exact)));
+            const judgements = [...kept.endpoints.values()].flatMap(({ ingress, egress }) => [
+              ingress,
+              egress,
+            ]);
+            for (const spare of spares) expect(judgements).not.toContain(spare);
+            const named = new Set([...spares, ...judgements].flatMap(listsOf));
+            expect([...kept.rules.keys()].sort()).toEqual([...named].sort());
+            const { policies, profiles } = some.facts;
+            for (const id of spares.flatMap(listsOf)) {
+              const { kind, key } = parseRulesId(id);
+              expect([id, kind === 'policy' ? policies.has(key) : profiles.has(key)]).toEqual([id, true]);
+            }
+          }
+        },
+      ),
+      { numRuns: runs(200) },
+    ));
+});
+
+function listsOf({ tiers, profiles }: Judgement): string[] {
+  return [...tiers.flatMap(({ policies }) => policies), ...profiles];
+}
+
+function withoutSpares(policyOf: HostPolicy): HostPolicy {
+  const { endpoints, rules, addressSets, portSets, ...rest } = policyOf;
+  return { ...rest, ...needed(endpoints, rules, addressSets, portSets) };
+}
 
 function sorted(policyOf: ReturnType<PolicyResolver['resolve']>) {
   const byKey = <T>(map: ReadonlyMap<string, T>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));

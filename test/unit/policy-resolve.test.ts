@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { renderRules } from '../../src/host/nft-policy-rules.js';
 import { parsePolicy } from '../../src/model/policy.js';
 import type { Policy } from '../../src/model/policy.js';
+import { missingProfile } from '../../src/model/profile.js';
 import { evaluate } from '../../src/policy/evaluate.js';
 import type { PolicyEndpoint } from '../../src/policy/facts.js';
 import { PolicyResolver } from '../../src/policy/resolve.js';
@@ -58,7 +59,7 @@ describe('what a host is told to enforce', () => {
   });
 
   it('is found out once for all endpoints that are alike', () => {
-    const resolver = new PolicyResolver('h1');
+    const resolver = new PolicyResolver('h1', 'allow', 0);
     let looks = 0;
     const watched = (order: number): Policy => ({
       ...policy({ order, selector: 'all()', ingress: [] }),
@@ -80,6 +81,32 @@ describe('what a host is told to enforce', () => {
     // Nothing is forgotten or left over by who goes.
     for (let number = 0; number < 300; number += 1) resolver.setEndpoint(`e${number}`, undefined);
     expect(resolver.resolve()).toMatchObject({ endpoints: new Map(), rules: new Map() });
+  });
+
+  it('of the next container of a network is nothing new but the container', () => {
+    const resolver = new PolicyResolver('h1');
+    resolver.setPolicy('p', policy({ ingress: [{ action: 'Allow' }] }));
+    const profile = (name: string) => missingProfile(name);
+    resolver.setProfile('net1', profile('net1'));
+    resolver.setEndpoint('e1', endpoint(1));
+    const first = resolver.resolve();
+    resolver.setEndpoint('e1', undefined);
+    const empty = resolver.resolve();
+    expect(empty.rules).toBe(first.rules);
+    expect(empty.spares).toEqual({
+      ingress: [first.endpoints.get('cali1')?.ingress],
+      egress: [first.endpoints.get('cali1')?.egress],
+    });
+    resolver.setEndpoint('e2', endpoint(2));
+    const next = resolver.resolve();
+    expect(next.rules).toBe(first.rules);
+    expect(next.endpoints.get('cali2')?.ingress).toBe(first.endpoints.get('cali1')?.ingress);
+    expect(next.spares).toEqual({ ingress: [], egress: [] });
+    // A network that is removed leaves nothing.
+    resolver.setEndpoint('e2', undefined);
+    resolver.resolve();
+    resolver.setProfile('net1', undefined);
+    expect(resolver.resolve()).toMatchObject({ rules: new Map(), spares: { ingress: [], egress: [] } });
   });
 
   it('has for a name of a port without a protocol those of TCP', () => {
