@@ -2,6 +2,7 @@ import type { Logger } from '../log.js';
 import { HostError, reason } from '../errors.js';
 import type { IpMonitor } from './ip-monitor.js';
 import { NetlinkSocket } from './netlink.js';
+import { TunnelHosts } from './nft-tunnel-hosts.js';
 import { PeerRoutes } from './peer-routes.js';
 import type { InterfaceAddress, PeerHop, Peers, Tunnel, TunnelPeer } from './peers.js';
 import { RtNetlink } from './rtnetlink.js';
@@ -24,7 +25,7 @@ export interface LinuxPeersOptions {
   readonly monitor: IpMonitor;
 }
 
-/** See {@link Peers}. Opens two netlink sockets. */
+/** See {@link Peers}. Opens up to four netlink sockets. */
 export class LinuxPeers implements Peers {
   private readonly netlink = new RtNetlink();
   private readonly socket = new NetlinkSocket(0);
@@ -32,6 +33,7 @@ export class LinuxPeers implements Peers {
     4: new Vxlan(4, this.netlink, this.socket),
     6: new Vxlan(6, this.netlink, this.socket),
   };
+  private readonly hosts = { 4: new TunnelHosts(4), 6: new TunnelHosts(6) };
   private readonly routes: PeerRoutes;
   private readonly listeners = new Set<() => void>();
   private unlisten = (): void => undefined;
@@ -69,14 +71,30 @@ export class LinuxPeers implements Peers {
   async tunnel(family: 4 | 6, tunnel: Tunnel | undefined, ends: readonly TunnelPeer[]): Promise<void> {
     const vxlan = this.vxlan[family];
     await this.inTurn(async () => {
-      if (!tunnel) return vxlan.remove();
+      if (!tunnel) return this.unwire(family);
       const { index } = vxlan;
-      await vxlan.apply(tunnel, ends);
+      // First: nobody else's packets are unpacked, not for a moment.
+      await this.hosts[family].accept(ends.map(({ host }) => host));
+      try {
+        await vxlan.apply(tunnel, ends);
+      } catch (error) {
+        // What another Calico's device unpacks is no business of ours.
+        if (vxlan.index === undefined) await this.hosts[family].accept(undefined);
+        throw error;
+      }
       // Routes by a device that was made anew went with the old one, or had to wait for it.
       if (vxlan.index !== index) await this.routes.restore();
     });
     this.isApplied = true;
     this.follow();
+  }
+
+  /** Puts back the rules that say who may use the tunnels, if somebody changed them. Throws HostError. */
+  checkTunnelHosts(isThorough: boolean): Promise<boolean> {
+    return this.inTurn(async () => {
+      const restored = [await this.hosts[4].check(isThorough), await this.hosts[6].check(isThorough)];
+      return restored.includes(true);
+    });
   }
 
   tunnelMtu(family: 4 | 6): number | undefined {
@@ -110,7 +128,8 @@ export class LinuxPeers implements Peers {
     this.isApplied = false;
     await this.inTurn(async () => {
       await this.routes.removeAll();
-      for (const vxlan of this.tunnels()) await vxlan.remove();
+      await this.unwire(4);
+      await this.unwire(6);
     });
   }
 
@@ -121,6 +140,13 @@ export class LinuxPeers implements Peers {
     await this.turn;
     this.socket.close();
     this.netlink.close();
+    this.hosts[4].close();
+    this.hosts[6].close();
+  }
+
+  private async unwire(family: 4 | 6): Promise<void> {
+    await this.vxlan[family].remove();
+    await this.hosts[family].accept(undefined);
   }
 
   private follow(): void {

@@ -41,9 +41,9 @@ export interface LinuxOptions {
   readonly checkInterval?: number;
 }
 
-/** Parts of the host that are looked at on their own; `rules` is the policy's, without its elements. */
-type Part = 'routes' | 'table' | 'forwarding' | 'policy' | 'rules';
-const PERIODIC: readonly Part[] = ['routes', 'table', 'forwarding', 'policy'];
+/** Parts of the host that are looked at on their own; `rules` and `tunnelRules` without what is in their sets. */
+type Part = 'routes' | 'table' | 'forwarding' | 'policy' | 'rules' | 'tunnels' | 'tunnelRules';
+const PERIODIC: readonly Part[] = ['routes', 'table', 'forwarding', 'policy', 'tunnels'];
 
 /** The dataplane of our own: routes, masquerading and forwarding by this process. Opens a netlink socket. */
 export function createLinuxDataplane(options: LinuxOptions, log: Logger): LinuxDataplane {
@@ -100,6 +100,8 @@ export class LinuxDataplane implements Dataplane {
         forwarding: () => this.ifApplied(() => this.forwarding.check()),
         policy: async () => ((await this.policy.check(true)) ? ['policy table'] : []),
         rules: async () => ((await this.policy.check(false)) ? ['policy table'] : []),
+        tunnels: async () => ((await this.peers.checkTunnelHosts(true)) ? ['hosts of the VXLAN'] : []),
+        tunnelRules: async () => ((await this.peers.checkTunnelHosts(false)) ? ['hosts of the VXLAN'] : []),
       },
       log,
     );
@@ -248,6 +250,7 @@ export class LinuxDataplane implements Dataplane {
     this.watching = watchNftables({
       transaction: async () => {
         await upkeep.check('rules');
+        await upkeep.check('tunnelRules');
         return !this.policy.owesLook;
       },
       table: () => upkeep.soon('table'),

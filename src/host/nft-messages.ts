@@ -70,8 +70,7 @@ export function changeMessages(change: PolicyChange): NftMessage[] | undefined {
       ]),
     ),
     ...filled,
-    ...elementMessages(TYPE.deleteElements, 0, change.removeElements),
-    ...elementMessages(TYPE.newElements, CREATE, change.addElements),
+    ...elementMessages(POLICY_TABLE, change),
     ...change.removeChains.map(name => message(TYPE.deleteRule, 0, inChain(name))),
     ...change.removeChains.map(name =>
       message(TYPE.deleteChain, 0, [
@@ -79,7 +78,7 @@ export function changeMessages(change: PolicyChange): NftMessage[] | undefined {
         textAttribute(NAMES.chain, name),
       ]),
     ),
-    ...change.removeSets.map(name => message(TYPE.deleteSet, 0, inSet(name))),
+    ...change.removeSets.map(name => message(TYPE.deleteSet, 0, inSet(POLICY_TABLE, name))),
   ];
 }
 
@@ -96,7 +95,23 @@ export function rangeBytes(key: string): { first: Buffer; end: Buffer | undefine
   return { first: bytesOf(from), end: end === undefined ? undefined : Buffer.from(end, 'hex') };
 }
 
-function elementMessages(type: number, flags: number, changes: readonly ElementChange[]): NftMessage[] {
+/** Elements of a table's sets that go, then those that come: a key may get another verdict. */
+export function elementMessages(
+  table: string,
+  { removeElements, addElements }: Pick<PolicyChange, 'removeElements' | 'addElements'>,
+): NftMessage[] {
+  return [
+    ...listMessages(table, TYPE.deleteElements, 0, removeElements),
+    ...listMessages(table, TYPE.newElements, CREATE, addElements),
+  ];
+}
+
+function listMessages(
+  table: string,
+  type: number,
+  flags: number,
+  changes: readonly ElementChange[],
+): NftMessage[] {
   const bySet = new Map<string, Buffer[]>();
   for (const change of changes) {
     const elements = bySet.get(change.set);
@@ -109,7 +124,7 @@ function elementMessages(type: number, flags: number, changes: readonly ElementC
     const messages: NftMessage[] = [];
     for (let at = 0; at < elements.length; at += ELEMENTS_PER_MESSAGE) {
       const list = attribute(ELEMENTS | NESTED, Buffer.concat(elements.slice(at, at + ELEMENTS_PER_MESSAGE)));
-      messages.push(message(type, flags, [...inSet(set), list]));
+      messages.push(message(type, flags, [...inSet(table, set), list]));
     }
     return messages;
   });
@@ -177,8 +192,8 @@ function inChain(chain: string): Buffer[] {
   return [textAttribute(NAMES.table, POLICY_TABLE), textAttribute(NAMES.second, chain)];
 }
 
-function inSet(set: string): Buffer[] {
-  return [textAttribute(NAMES.table, POLICY_TABLE), textAttribute(NAMES.second, set)];
+function inSet(table: string, set: string): Buffer[] {
+  return [textAttribute(NAMES.table, table), textAttribute(NAMES.second, set)];
 }
 
 function message(type: number, flags: number, attributes: readonly Buffer[]): NftMessage {

@@ -63,21 +63,14 @@ export class NftNetlink {
    * NetlinkError, with nothing done; code ERESTART where there was another.
    */
   async commit(messages: readonly NftMessage[], generation: number, what: string): Promise<number> {
-    const since = attribute(GENERATION_OF_BATCH, u32(generation));
-    const begin = { type: BATCH.begin, flags: 0, body: Buffer.concat([BATCH_HEADER, since]) };
-    const end = { type: BATCH.end, flags: 0, body: BATCH_HEADER };
-    const last = messages.length - 1;
-    const code = await this.open().datagram([
-      begin,
-      // An answer to each would be too much for the receive buffer; a refusal is told without being asked for.
-      ...messages.map((message, at) =>
-        at === last ? { ...message, flags: message.flags | NLM.ack } : message,
-      ),
-      end,
-    ]);
-    if (code !== undefined) throw new NetlinkError(what, code);
+    await this.transact(messages, attribute(GENERATION_OF_BATCH, u32(generation)), what);
     // The kernel leaves zero out.
     return generation === 0xffffffff ? 1 : generation + 1;
+  }
+
+  /** All messages in one transaction, whatever others did before. Throws NetlinkError, with nothing done. */
+  async commitAnyway(messages: readonly NftMessage[], what: string): Promise<void> {
+    await this.transact(messages, Buffer.alloc(0), what);
   }
 
   /** The kernel's number of a table of family inet; undefined: there is none. Throws NetlinkError. */
@@ -176,6 +169,21 @@ export class NftNetlink {
   close(): void {
     this.isClosed = true;
     this.socket?.close();
+  }
+
+  private async transact(messages: readonly NftMessage[], since: Buffer, what: string): Promise<void> {
+    const begin = { type: BATCH.begin, flags: 0, body: Buffer.concat([BATCH_HEADER, since]) };
+    const end = { type: BATCH.end, flags: 0, body: BATCH_HEADER };
+    const last = messages.length - 1;
+    const code = await this.open().datagram([
+      begin,
+      // An answer to each would be too much for the receive buffer; a refusal is told without being asked for.
+      ...messages.map((message, at) =>
+        at === last ? { ...message, flags: message.flags | NLM.ack } : message,
+      ),
+      end,
+    ]);
+    if (code !== undefined) throw new NetlinkError(what, code);
   }
 
   private open(): NetlinkSocket {

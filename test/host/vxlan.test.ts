@@ -1,12 +1,7 @@
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import type { Tunnel, TunnelPeer } from '../../src/host/peers.js';
 import { PretendHost, endpoint, prepare, until } from './pretend-host.js';
 import type { Namespace } from './pretend-host.js';
-
-const TUNNEL: Tunnel = { address: '10.65.0.0', mac: '66:00:00:00:00:01', host: '198.51.100.1' };
-const PEER: TunnelPeer = { address: '10.65.0.64', mac: '66:00:00:00:00:02', host: '198.51.100.2' };
-const TUNNEL6: Tunnel = { address: 'fd65::', mac: '66:00:00:00:06:01', host: '2001:db8::1' };
-const PEER6: TunnelPeer = { address: 'fd65::40', mac: '66:00:00:00:06:02', host: '2001:db8::2' };
+import { PEER, TUNNEL, far, near } from './tunnel-bed.js';
 
 let host: PretendHost;
 let outside: Namespace;
@@ -33,35 +28,8 @@ async function tunnels(): Promise<string> {
   return parts.join('').replaceAll(/^\d+: | state \w+|<[^>]*>/gm, '');
 }
 
-/** The other host's side, by hand. */
-async function far(): Promise<void> {
-  await outside.all([
-    'ip link add vxlan.calico address 66:00:00:00:00:02 type vxlan id 4096 dstport 4789 local 198.51.100.2 nolearning',
-    'ip addr add 10.65.0.64/32 dev vxlan.calico',
-    'ip link set vxlan.calico up mtu 1450',
-    'ip neigh add 10.65.0.0 lladdr 66:00:00:00:00:01 dev vxlan.calico',
-    'bridge fdb append 66:00:00:00:00:01 dst 198.51.100.1 dev vxlan.calico',
-    'ip route add 10.65.0.0/26 via 10.65.0.0 dev vxlan.calico onlink',
-    'ip link add vxlan-v6.calico address 66:00:00:00:06:02 type vxlan id 4096 dstport 4789 local 2001:db8::2 nolearning',
-    'ip addr add fd65::40/128 dev vxlan-v6.calico nodad',
-    'ip link set vxlan-v6.calico up mtu 1430',
-    'ip -6 neigh add fd65:: lladdr 66:00:00:00:06:01 dev vxlan-v6.calico',
-    'bridge fdb append 66:00:00:00:06:01 dst 2001:db8::1 dev vxlan-v6.calico',
-    'ip route add fd65::/122 via fd65:: dev vxlan-v6.calico onlink',
-  ]);
-}
-
-async function near(): Promise<void> {
-  await host.call('tunnel', 4, TUNNEL, [PEER]);
-  await host.call('tunnel', 6, TUNNEL6, [PEER6]);
-  await host.call('routeAll', [
-    ['10.65.0.64/26', { via: '10.65.0.64', by: 'vxlan' }],
-    ['fd65::40/122', { via: 'fd65::40', by: 'vxlan' }],
-  ]);
-}
-
 test('the device is as Calico has it, and bounds the MTU', async () => {
-  await near();
+  await near(host);
   const link = await host.run('ip -d link show vxlan.calico');
   expect(link).toMatch(/mtu 1450/);
   expect(link).toMatch(/link\/ether 66:00:00:00:00:01/);
@@ -76,8 +44,8 @@ test('the device is as Calico has it, and bounds the MTU', async () => {
 });
 
 test('a container talks through it, in both families, with its own address', async () => {
-  await far();
-  await near();
+  await far(outside);
+  await near(host);
   const state = { ownBlocks: ['10.65.0.0/26'], masqueradeFrom: ['10.65.0.0/16'], pools: ['10.65.0.0/16'] };
   await host.call('apply', { ...state, published: [], internal: [] });
   await host.run('iptables-nft -P FORWARD DROP');
@@ -89,7 +57,7 @@ test('a container talks through it, in both families, with its own address', asy
 });
 
 test('peers come, change and go by what differs', async () => {
-  await near();
+  await near(host);
   const third = { address: '10.65.0.128', mac: '66:00:00:00:00:03', host: '198.51.100.3' };
   await host.call('tunnel', 4, TUNNEL, [PEER, third]);
   expect(await tunnels()).toContain('66:00:00:00:00:03 dst 198.51.100.3 self permanent');
@@ -101,7 +69,7 @@ test('peers come, change and go by what differs', async () => {
 });
 
 test('what somebody takes away comes back within a second', async () => {
-  await near();
+  await near(host);
   const before = await tunnels();
   for (const line of [
     'ip link delete vxlan.calico',
@@ -122,7 +90,7 @@ test('what somebody takes away comes back within a second', async () => {
 });
 
 test('another address of the host or the tunnel is taken over, and the routes with it', async () => {
-  await near();
+  await near(host);
   await host.run('ip addr add 198.51.100.77/24 dev uplink');
   await host.call('tunnel', 4, { ...TUNNEL, host: '198.51.100.77', address: '10.65.0.9' }, [PEER]);
   const after = await tunnels();
@@ -133,7 +101,7 @@ test('another address of the host or the tunnel is taken over, and the routes wi
 });
 
 test('it goes with the last pool that wants it, and routes that want it are named', async () => {
-  await near();
+  await near(host);
   await host.call('route', [['10.65.0.64/26', null]]);
   await host.call('tunnel', 4, null, []);
   expect(await host.run('ip link')).not.toContain('vxlan.calico');
@@ -153,7 +121,7 @@ test("another Calico's device is not touched", async () => {
 });
 
 test('removeAll takes both', async () => {
-  await near();
+  await near(host);
   await host.call('removeAll');
   await new Promise(resolve => setTimeout(resolve, 500));
   expect(await host.run('ip link')).not.toContain('vxlan');
