@@ -1,13 +1,11 @@
 import { readFileSync } from 'node:fs';
 import type { Config } from '../config.js';
-import { etcdOptions } from '../datastore-options.js';
-import { findRunningEmbedded } from '../datastore/embedded-state.js';
+import { runningEtcdOptions } from '../datastore-options.js';
 import { resourcesPrefix } from '../datastore/keys.js';
 import type { EtcdOptions } from '../datastore/etcd-options.js';
 import type { Store } from '../datastore/store.js';
 import { RtNetlink } from '../host/rtnetlink.js';
 import type { Link } from '../host/link-messages.js';
-import { DatastoreError } from '../errors.js';
 import { createEtcdStore } from '../datastore/etcd.js';
 import { createLogger } from '../log.js';
 import { parseIpPool } from '../model/ip-pool.js';
@@ -49,7 +47,7 @@ export async function withSubject<T>(
     let answer: Promise<V> | undefined;
     return () => (answer ??= ask());
   };
-  const etcd = (): EtcdOptions => etcdOptions(config, embeddedUrl(config));
+  const etcd = (): EtcdOptions => runningEtcdOptions(config);
   const openStore = (): Store => (store ??= createEtcdStore(etcd(), createLogger('silent')));
   try {
     return await work({
@@ -91,14 +89,4 @@ function findDockerd(): number | undefined {
     // No pid file, or one we may not read.
   }
   return processes().find(isDockerd);
-}
-
-function embeddedUrl(config: Config): string | undefined {
-  if (config.etcdEndpoints) return undefined;
-  const url = findRunningEmbedded(config.stateDir)?.clientUrls[0];
-  if (url === undefined)
-    throw new DatastoreError(
-      `ETCD_ENDPOINTS is not set, and no etcd of the daemon's runs on this host (looked in ${config.stateDir})`,
-    );
-  return url;
 }
