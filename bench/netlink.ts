@@ -1,6 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { pino } from 'pino';
+import { KernelThread } from '../src/host/kernel-thread.js';
 import { LinkReaper } from '../src/host/reaper.js';
 import { createLinuxDataplane } from '../src/host/linux.js';
 import { RtNetlink } from '../src/host/rtnetlink.js';
@@ -52,7 +53,8 @@ const HOST_MAC = 'ee:ee:ee:ee:ee:ee';
 
 async function main(): Promise<void> {
   const netlink = new RtNetlink();
-  const reaper = new LinkReaper();
+  const thread = new KernelThread();
+  const reaper = new LinkReaper(thread);
   const times = { netlink: [], ip: [], inline: [], thread: [], loop: [], attach: [], detach: [] } as Record<
     string,
     number[]
@@ -83,6 +85,7 @@ async function main(): Promise<void> {
     note('loop', loop.max / 1e6);
   }
   await reaper.close();
+  await thread.close();
   netlink.close();
 
   const dataplane = createLinuxDataplane({}, pino({ level: 'silent' }));

@@ -1,7 +1,6 @@
 import type { Logger } from '../log.js';
 import { reason } from '../errors.js';
 import { nameOf, textOf } from './bytes.js';
-import { Conntrack } from './conntrack.js';
 import { DATA, ELEMENT } from './nft-messages.js';
 import type { NftNetlink } from './nft-netlink.js';
 import { inner } from './nft-policy-listing.js';
@@ -17,45 +16,80 @@ const MAC = { length: 6, padded: 8 };
 
 /**
  * Whoever gets an address that another container had must not go on with the connections of that: what is established
- * passes without being judged. So flows of an address are forgotten when its container is gone, whatever they are of.
+ * passes without being judged. So flows of an address are forgotten when its container is gone, whatever they are of. That
+ * takes some 20 ms, for which nobody waits but who gets the address again.
  */
 export class DepartedFlows {
-  private readonly conntrack = new Conntrack();
+  /** Addresses whose flows are not forgotten yet. */
   private readonly departed = new Set<string>();
+  private running: Promise<boolean> | undefined;
 
-  constructor(private readonly log: Logger) {}
+  /** `forget` forgets all flows of these addresses (canonical), or throws HostError. */
+  constructor(
+    private readonly forget: (addresses: readonly string[]) => Promise<void>,
+    private readonly log: Logger,
+  ) {}
 
-  /** To call when the kernel has taken a policy. */
-  note(before: HostPolicy, after: HostPolicy): void {
-    for (const address of departed(before.endpoints, after.endpoints)) this.departed.add(address);
+  /** To await before the kernel is given a policy: whoever comes in it must not come to flows of who had his address. */
+  async beforeEnforcing(before: HostPolicy, after: HostPolicy): Promise<void> {
+    if (this.departed.size > 0) await this.forgotten(sourcesOfNew(before.endpoints, after.endpoints));
   }
 
-  /** To call with what {@link senders} found, when the kernel has taken the first policy of this daemon. */
-  noteSenders(before: ReadonlyMap<string, string>, { endpoints }: HostPolicy): void {
+  /** To await when the kernel has taken a policy. */
+  async afterEnforcing(before: HostPolicy, after: HostPolicy): Promise<void> {
+    const gone = departed(before.endpoints, after.endpoints);
+    if (gone.size === 0) return;
+    for (const address of gone) this.departed.add(address);
+    void this.round();
+    await this.forgotten(sourcesOfNew(before.endpoints, after.endpoints));
+  }
+
+  /** To await with what {@link senders} found, when the kernel has taken the first policy of this daemon. */
+  async afterTakingOver(before: ReadonlyMap<string, string>, { endpoints }: HostPolicy): Promise<void> {
     const kept = new Set<string>();
     for (const [name, { mac, sources }] of endpoints) {
       for (const source of sources) if (before.has(sender(name, mac, source))) kept.add(canonical(source));
     }
     for (const address of before.values()) if (!kept.has(address)) this.departed.add(address);
+    await this.forgotten(this.departed);
   }
 
-  /** Forgets the flows, if there are some to forget. What fails is tried again the next time. Never throws. */
-  async forget(): Promise<void> {
-    if (this.departed.size === 0) return;
-    const addresses = new Set(this.departed);
+  /** Waits for what is under way. Never throws. */
+  async close(): Promise<void> {
+    await this.running;
+  }
+
+  /** Resolves when none of these has flows left of who had it before, or when that fails. Never throws. */
+  private async forgotten(addresses: ReadonlySet<string>): Promise<void> {
+    const isPending = (): boolean => [...this.departed].some(address => addresses.has(address));
+    // One that was under way may not have been about all of them; the next is.
+    for (let rounds = 0; rounds < 2 && isPending(); rounds += 1) await this.round();
+  }
+
+  /** All that have departed by now, at once; those who come meanwhile in another round. Answers whether it worked. */
+  private round(): Promise<boolean> {
+    this.running ??= this.forgetAll().then(worked => {
+      this.running = undefined;
+      // What failed is tried again when the next container goes.
+      if (worked && this.departed.size > 0) void this.round();
+      return worked;
+    });
+    return this.running;
+  }
+
+  private async forgetAll(): Promise<boolean> {
+    const addresses = [...this.departed];
     try {
-      await this.conntrack.forgetAddresses(addresses);
+      await this.forget(addresses);
       for (const address of addresses) this.departed.delete(address);
+      return true;
     } catch (error) {
       this.log.warn(
-        { reason: reason(error), addresses: [...addresses].slice(0, 10) },
+        { reason: reason(error), addresses: addresses.slice(0, 10) },
         'cannot forget the connections of containers that are gone: whoever gets their addresses could go on with them',
       );
+      return false;
     }
-  }
-
-  close(): void {
-    this.conntrack.close();
   }
 }
 
@@ -75,6 +109,14 @@ export async function senders(netlink: NftNetlink): Promise<ReadonlyMap<string, 
 
 function sender(name: string, mac: string, address: string): string {
   return `${name} ${mac} ${canonical(address)}`;
+}
+
+/** What endpoints may send from that were not there before, or were others. */
+function sourcesOfNew(before: Endpoints, after: Endpoints): ReadonlySet<string> {
+  const found = new Set<string>();
+  for (const [name, endpoint] of after)
+    if (before.get(name) !== endpoint) for (const source of endpoint.sources) found.add(canonical(source));
+  return found;
 }
 
 /** Addresses that nobody has now of those who had them. */

@@ -9,6 +9,7 @@ import type { Peers } from './peers.js';
 import { NftNetlink } from './nft-netlink.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
 import { run } from './run.js';
+import { KernelThread } from './kernel-thread.js';
 import { LinkReaper } from './reaper.js';
 import { rewire } from './rewire.js';
 import type { ContainerSide } from './rewire.js';
@@ -30,7 +31,8 @@ export class FelixDataplane implements Dataplane {
   readonly peers: Peers;
   private readonly host: LinuxPeers;
   private readonly netlink = new RtNetlink();
-  private readonly reaper = new LinkReaper();
+  private readonly thread = new KernelThread();
+  private readonly reaper = new LinkReaper(this.thread);
   private readonly veths = new Veths(this.netlink, this.reaper);
 
   private readonly protocol: number;
@@ -141,6 +143,7 @@ export class FelixDataplane implements Dataplane {
 
   async close(): Promise<void> {
     await this.reaper.close();
+    await this.thread.close();
     await this.host.close();
     this.netlink.close();
   }

@@ -18,6 +18,7 @@ import { LoopbackPorts } from './loopback.js';
 import { NatTable } from './nft.js';
 import { PolicyTable } from './nft-policy.js';
 import type { HostPolicy } from './policy.js';
+import { KernelThread } from './kernel-thread.js';
 import { LinkReaper } from './reaper.js';
 import { rewire } from './rewire.js';
 import type { ContainerSide } from './rewire.js';
@@ -54,7 +55,8 @@ export function createLinuxDataplane(options: LinuxOptions, log: Logger): LinuxD
 export class LinuxDataplane implements Dataplane {
   readonly peers: LinuxPeers;
   private readonly netlink = new RtNetlink();
-  private readonly reaper = new LinkReaper();
+  private readonly thread = new KernelThread();
+  private readonly reaper = new LinkReaper(this.thread);
   private readonly veths = new Veths(this.netlink, this.reaper);
   private readonly addresses = new HostAddresses(this.netlink);
   private readonly conntrack = new Conntrack();
@@ -92,7 +94,7 @@ export class LinuxDataplane implements Dataplane {
     this.routes = new HostRoutes(this.netlink, this.protocol);
     this.loopback = new LoopbackPorts(this.routes);
     this.forwarding = new Forwarding(this.prefix, log);
-    this.policy = new PolicyTable(this.prefix, log);
+    this.policy = new PolicyTable(this.prefix, forgetFlows => this.thread.run({ forgetFlows }), log);
     this.upkeep = new Upkeep<Part>(
       {
         routes: () => this.inTurn(() => this.restoreRoutes()),
@@ -233,6 +235,7 @@ export class LinuxDataplane implements Dataplane {
     await this.turn;
     await this.policy.close();
     await this.reaper.close();
+    await this.thread.close();
     await this.peers.close();
     this.conntrack.close();
     this.netlink.close();

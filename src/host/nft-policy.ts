@@ -62,12 +62,13 @@ export class PolicyTable {
   private queued: Promise<void> | undefined;
   private turn: Promise<unknown> = Promise.resolve();
 
-  /** `prefix`: of the names of containers' interfaces. */
+  /** `prefix`: of the names of containers' interfaces; `forgetFlows`: see {@link DepartedFlows}. */
   constructor(
     private readonly prefix: string,
+    forgetFlows: (addresses: readonly string[]) => Promise<void>,
     private readonly log: Logger,
   ) {
-    this.departed = new DepartedFlows(log);
+    this.departed = new DepartedFlows(forgetFlows, log);
   }
 
   /** Others have changed something that was not looked at, because the rules had been looked at a moment before. */
@@ -134,7 +135,7 @@ export class PolicyTable {
 
   async close(): Promise<void> {
     await this.turn;
-    this.departed.close();
+    await this.departed.close();
     this.netlink.close();
     this.looking.close();
   }
@@ -157,10 +158,10 @@ export class PolicyTable {
       this.present = { ...present, rendered };
       return;
     }
+    await this.departed.beforeEnforcing(present.rendered.policy, policy);
     try {
       await this.make(change, rendered, present);
-      this.departed.note(present.rendered.policy, policy);
-      await this.departed.forget();
+      await this.departed.afterEnforcing(present.rendered.policy, policy);
     } catch (error) {
       // Without nft there is no replacing either.
       if (error instanceof CommandError && error.isMissing) throw error;
@@ -220,9 +221,8 @@ export class PolicyTable {
     await run('nft', ['-f', '-'], script, TABLE_TIMEOUT);
     this.areElementsUnsure = false;
     await this.remember(rendered, undefined);
-    if (present) this.departed.note(present.rendered.policy, rendered.policy);
-    if (before) this.departed.noteSenders(before, rendered.policy);
-    await this.departed.forget();
+    if (present) await this.departed.afterEnforcing(present.rendered.policy, rendered.policy);
+    if (before) await this.departed.afterTakingOver(before, rendered.policy);
   }
 
   /** After nft has made a change. */

@@ -1,0 +1,42 @@
+import { parentPort } from 'node:worker_threads';
+import { reason } from '../errors.js';
+import { Conntrack } from './conntrack.js';
+import { RtNetlink } from './rtnetlink.js';
+
+/** The thread behind {@link KernelThread}: does one piece of work after another, answers each. */
+
+/** What keeps whoever asks for it in the kernel for many milliseconds. */
+export type KernelWork =
+  | { readonly deleteLink: string }
+  /** Canonical addresses: see {@link Conntrack.forgetAddresses}. */
+  | { readonly forgetFlows: readonly string[] };
+
+/** What the thread is sent, and what it answers; `id` tells which answer is to what. */
+export interface KernelOrder {
+  readonly id: number;
+  readonly work: KernelWork;
+}
+export interface KernelAnswer {
+  readonly id: number;
+  /** Why it failed, where it did. */
+  readonly error: string | undefined;
+}
+
+const netlink = new RtNetlink();
+const conntrack = new Conntrack();
+
+parentPort?.on('message', ({ id, work }: KernelOrder) => {
+  carryOut(work).then(
+    () => answer({ id, error: undefined }),
+    (error: unknown) => answer({ id, error: reason(error) }),
+  );
+});
+
+async function carryOut(work: KernelWork): Promise<void> {
+  if ('deleteLink' in work) await netlink.deleteLink(work.deleteLink);
+  else await conntrack.forgetAddresses(new Set(work.forgetFlows));
+}
+
+function answer(message: KernelAnswer): void {
+  parentPort?.postMessage(message);
+}
