@@ -6,7 +6,7 @@ import { API_VERSION } from '../resources/check-document.js';
 import { ipamConfiguration } from '../resources/ipam.js';
 import type { Kind, ResourceDocument } from '../resources/kind.js';
 import { kindNames, kindOfWord } from '../resources/kinds.js';
-import { getResource, listResources, printable } from '../resources/stored-resource.js';
+import { findResource, listResources, printable, whyUnreadable } from '../resources/stored-resource.js';
 import { chosen, parseArguments } from './arguments.js';
 import { UsageError } from './command.js';
 import type { Run } from './command.js';
@@ -72,8 +72,9 @@ async function one(
 ): Promise<ResourceDocument> {
   if (!wanted) throw new RequestError('the file names something that is no resource');
   const { kind, name, namespace } = wanted;
-  const stored = await getResource(store, kind, namespace, name);
+  const { stored, unreadable } = await findResource(store, kind, namespace, name);
   if (stored) return stored.document;
+  if (unreadable) throw new RequestError(whyUnreadable(kind, name));
   const place = namespace === undefined ? '' : ` in namespace ${namespace}`;
   const hint =
     kind === ipamConfiguration ? ', so the defaults apply: see ipam show --show-configuration' : '';

@@ -1,4 +1,5 @@
 import { loadConfig } from '../config.js';
+import { RequestError } from '../errors.js';
 import { InvalidFileError, titleOf, writeResources } from '../resources/write.js';
 import type { WriteVerb } from '../resources/write-plan.js';
 import { parseArguments, noMoreWords } from './arguments.js';
@@ -29,7 +30,8 @@ export function writing(verb: WriteVerb): Run {
         });
       } catch (error) {
         if (!(error instanceof InvalidFileError)) throw error;
-        throw new InvalidInputError(`nothing was written:\n${error.message}`);
+        const text = `nothing was written:\n${error.message}`;
+        throw error.isRefusal ? new RequestError(text) : new InvalidInputError(text);
       }
       return 0;
     });
