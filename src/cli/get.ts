@@ -29,6 +29,8 @@ export const run: Run = async (args, env, out) => {
     ...FILE_OPTIONS,
     output: { type: 'string', short: 'o' },
     'all-namespaces': { type: 'boolean', short: 'a' },
+    // calicoctl's newer spelling.
+    'every-namespace': { type: 'boolean', short: 'A' },
   });
   const format = chosen('-o', values.output, FORMATS, 'table');
   const [word, ...names] = words;
@@ -36,7 +38,7 @@ export const run: Run = async (args, env, out) => {
   if (word !== undefined && values.filename) throw new UsageError('give either KIND or -f FILE');
   const kind = word === undefined ? undefined : kindOrUsage(word);
   const namespace = values.namespace ?? DEFAULT_NAMESPACE;
-  const isAll = values['all-namespaces'] === true;
+  const isAll = values['all-namespaces'] === true || values['every-namespace'] === true;
   const wanted = kind ? undefined : await readResourceFiles(values.filename, namespace);
   const { documents, value } = await withDatastore(loadConfig(env), async (store): Promise<Found> => {
     if (wanted) return several(await Promise.all(wanted.map(({ document }) => one(store, document))));

@@ -113,6 +113,18 @@ test('ipam show: pools, blocks, one address', async () => {
     { kind: 'pool', name: 'main', total: 256, used: 3, blocks: 3 },
     { name: 'six' },
   ]);
+  const plain = JSON.parse((await run('ipam', 'show', `--ip=${used}`, '-o', 'json')).out) as object;
+  expect(plain).toMatchObject({ address: used, inUse: true, pool: 'main', endpoints: expect.any(Array) });
+  expect((await run('ipam', 'show', '--ip=203.0.113.9')).out).toMatch(/^state +free, and in no pool$/m);
+  expect(JSON.parse((await run('ipam', 'show', '--show-configuration', '-o', 'json')).out)).toMatchObject({
+    ...{ strictAffinity: false, autoAllocateBlocks: true },
+  });
+  expect(await run('ipam', 'show', '--show-blocks', `--ip=${used}`)).toMatchObject({
+    ...{
+      status: 2,
+      err: expect.stringContaining('give one of --show-blocks, --ip and --show-configuration'),
+    },
+  });
   const one = await run('ipam', 'show', `--ip=${used}`);
   expect(one.status).toBe(0);
   expect(one.out).toMatch(/^state +in use: for MAC 02:00:00:00:00:01 of host gone$/m);

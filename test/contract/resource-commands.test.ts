@@ -113,6 +113,7 @@ test('apply, get, replace and delete, from files and from standard input', async
     status: 0,
     out: 'NetworkPolicy allow-web deleted\nNetworkPolicy nothing was not there\n',
   });
+  expect((await run('get np -A -o=json')).out).toContain('"elsewhere"');
   expect(await run('get ippool one')).toEqual({
     ...{ status: 1, out: '', err: 'calico-libnetwork: IPPool one does not exist\n' },
   });
@@ -221,6 +222,37 @@ test('etcd away: status 3; no password is ever printed', async () => {
   expect({ status, out }).toEqual({ status: 3, out: '' });
   expect(err).toMatch(/etcd/);
   expect(err).not.toContain('hunter2');
+});
+
+test('a TLS file that is not there is named with its setting', async () => {
+  const env = { ETCD_ENDPOINTS: 'https://127.0.0.1:1', ETCD_CA_CERT_FILE: `${directory}/no-ca.pem` };
+  const { status, err } = await command(['get', 'pools'], env);
+  expect(status).toBe(3);
+  expect(err).toContain('ETCD_CA_CERT_FILE cannot be read: ENOENT');
+});
+
+test.each([
+  ['version', 0, /^\d+\.\d+\.\d+\n$/],
+  ['-h', 0, /^The daemon$/m],
+  ['serve --help', 0, /^The daemon$/m],
+  ['help get', 0, /^usage: calico-libnetwork get /],
+  ['ipam --help', 0, /^ {2}calico-libnetwork ipam show /m],
+  ['ipam', 2, /^"ipam" is the beginning of a command\n/],
+  ['nothing', 2, /^there is no command "nothing"\n/],
+])('calico-libnetwork %s', async (words, status, text) => {
+  const ran = await command(words.split(' '), {});
+  expect(ran.status).toBe(status);
+  expect(status === 0 ? ran.out : ran.err).toMatch(text);
+});
+
+test('a reader that goes away changes no exit status', () => {
+  const bad = file('unknown.yaml', 'kind: x\n');
+  const script = `"$0" dist/main.js apply -f ${bad} 2>&1 >/dev/null | true; echo "$PIPESTATUS"`;
+  const { stdout } = spawnSync('bash', ['-c', script, process.execPath], {
+    env: { PATH: process.env['PATH'], ETCD_ENDPOINTS: etcd.endpoint },
+    encoding: 'utf8',
+  });
+  expect(stdout).toBe('2\n');
 });
 
 test('control characters in names from etcd do not reach the terminal', async () => {

@@ -4,7 +4,7 @@ import { parseArguments } from '../../src/cli/arguments.js';
 import { COMMANDS } from '../../src/cli/commands.js';
 import { UsageError } from '../../src/cli/command.js';
 import { formatYaml, printList } from '../../src/cli/format.js';
-import { commandsHelp, findCommand, runCommand } from '../../src/cli/run-command.js';
+import { commandsHelp, findCommand, helpOf, runCommand } from '../../src/cli/run-command.js';
 import { printableLines, printTable } from '../../src/cli/table.js';
 import { kindOfWord, KINDS } from '../../src/resources/kinds.js';
 import { percent } from '../../src/ipam/usage.js';
@@ -56,7 +56,10 @@ describe('help', () => {
 
   test.each(COMMANDS.map(command => [command.name, command] as const))('%s --help: usage and an example', async (name, command) => {
     const lines: string[] = [];
-    expect(await runCommand(command, ['--help'], {}, { ...noOutput, line: text => void lines.push(text) })).toBe(0);
+    for (const help of ['--help', '-h'])
+      expect(await runCommand(command, [help], {}, { ...noOutput, line: text => void lines.push(text) })).toBe(0);
+    expect(lines[1]).toBe(lines[0]);
+    expect(helpOf(name.split(' '))).toBe(lines[0]);
     expect(lines.join('\n')).toContain(`usage: calico-libnetwork ${name}`);
     // The example is a command that there is.
     const [, ...words] = command.example.split(' ');
@@ -73,6 +76,14 @@ describe('help', () => {
   }); // prettier-ignore
 });
 
+it('help on the beginning of commands names these, and no others', () => {
+  const several = helpOf(['ipam']) ?? '';
+  for (const name of ['ipam check', 'ipam show', 'ipam release', 'ipam configure'])
+    expect(several).toContain(`calico-libnetwork ${name}`);
+  expect(several).not.toContain('network ls');
+  for (const words of [[], ['i'], ['ipam', 'nothing'], ['nothing']]) expect(helpOf(words)).toBeUndefined();
+});
+
 describe('words and options', () => {
   const options = { output: { type: 'string', short: 'o' }, force: { type: 'boolean' } } as const;
 
@@ -80,6 +91,7 @@ describe('words and options', () => {
     [['a', '-o', 'yaml', 'b'], { output: 'yaml' }, ['a', 'b']],
     [['--output=yaml', '--force', 'a'], { output: 'yaml', force: true }, ['a']],
     [['-oyaml'], { output: 'yaml' }, []],
+    [['-o=yaml', 'a=b'], { output: 'yaml' }, ['a=b']],
     [['a', '--', '--force'], {}, ['a', '--force']],
   ])('%j', (args, values, words) => expect(parseArguments(args, options)).toEqual({ values, words }));
 
