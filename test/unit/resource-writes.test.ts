@@ -205,6 +205,11 @@ describe('what is stored', () => {
     expect((await stored('ippools', 'a'))?.spec).toMatchObject({ natOutgoing: true, future: { x: [1] } });
   });
 
+  it("an IPAMConfiguration as in Calico's documentation is taken", async () => {
+    const sample = resource('IPAMConfiguration', 'default', { strictAffinity: false, maxBlocksPerHost: 4 });
+    expect(await write(sample)).toEqual(['IPAMConfiguration default created']);
+  });
+
   it("the IPAM configuration, in etcd's own form, fields of others kept", async () => {
     await put(store, IPAM_CONFIG_KEY, '{"strict_affinity":false,"auto_allocate_blocks":true,"new":5}');
     const text = resource('IPAMConfiguration', 'default', { strictAffinity: true, maxBlocksPerHost: 4 });
