@@ -159,6 +159,9 @@ describe('routes to other hosts', () => {
     expect(parseRoutedBlock(blockKey(cidr('10.65.0.64/26')), text)).toBeUndefined();
     expect(digestBlock(blockKey(cidr('10.65.0.64/26')), text)).toBe(text);
     expect(digestBlock(blockKey(cidr('10.65.0.64/26')), 'nonsense')).toBe('nonsense');
+    // What is kept of a block instead of its text, written to etcd by somebody else.
+    for (const strange of ['0.0.0.0/0', '10.65.0.64/32', '10.65.0.0/27', '10.65.0.01/32', 'x'])
+      expect(parseRoutedBlock(blockKey(cidr('10.65.0.0/26')), `=h2 ${strange} h2`)).toBeUndefined();
     const wide = text.replace('10.65.0.0/26', '0.0.0.0/0');
     expect(parseRoutedBlock('/calico/ipam/v2/assignment/ipv4/block/0.0.0.0-0', wide)).toBeUndefined();
   });
