@@ -117,6 +117,18 @@ describe('routes to other hosts', () => {
     ]);
   });
 
+  it.each(['Never', 'CrossSubnet', 'Always'] as const)(
+    'with vxlanMode %s lead to no Node with the address of this host, which a former name of it may have left',
+    mode => {
+      const former = block('10.65.0.64/26', 'former');
+      const made = table([H1, node('former', '10.0.0.1/24', '10.65.0.64')], [former], mode);
+      expect(routes(made)).toEqual({});
+      expect(made.unreachable().get('former')).toContain('calico-libnetwork node remove');
+      made.setNode('h1', node('h1', '10.0.0.7/24', '10.65.0.0'));
+      expect([...made.takeChanges().keys()]).toEqual(['10.65.0.64/26']);
+    },
+  );
+
   it.each([
     ['Never', '10.0.0.2', undefined],
     ['CrossSubnet', '10.0.0.2', '10.65.0.128'],
