@@ -207,6 +207,9 @@ test('refused by what is stored: status 1; not a valid file: status 2', async ()
     status: 1,
     err: expect.stringMatching(/nothing was written:\n.*one\.yaml:1: IPPool one exists already/),
   });
+  const many = await run(`apply -f ${file('many.yaml', '---\nkind: x\n'.repeat(1000))}`);
+  expect(many.err.trimEnd().split('\n')).toHaveLength(102);
+  expect(many).toMatchObject({ status: 2, err: expect.stringMatching(/^and 1900 mistakes more$/m) });
   const bad = file('bad.yaml', `${POOL('one', '10.1.0.0/16')}---\n${POOL('two', '10.2.0.1/16')}`);
   expect(await run(`create -f ${bad}`)).toMatchObject({ status: 2, out: '' });
 });
