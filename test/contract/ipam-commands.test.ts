@@ -185,7 +185,9 @@ test('ipam configure: changes what is named, refuses what does not fit together'
   });
   const wrong = await run('ipam', 'configure', '--strictaffinity=false');
   expect(wrong.status).toBe(2);
-  expect(wrong.err).toMatch(/^calico-libnetwork: --max-blocks-per-host needs --strictaffinity=true; 0 takes the limit away\nusage: /);
+  expect(wrong.err).toMatch(
+    /^calico-libnetwork: --max-blocks-per-host needs --strictaffinity=true; 0 takes the limit away\nusage: /,
+  );
   expect((await run('ipam', 'configure', '--strictaffinity=maybe')).err).toContain(
     'is true or false, not "maybe"',
   );
