@@ -237,6 +237,14 @@ export function settingNames(): { name: string; help: string }[] {
   }));
 }
 
+/** Variables of the environment that look like settings of ours and are none: misspelt, or of another version. */
+export function unknownSettings(env: Environment): string[] {
+  const known = new Set(Object.values<Setting<unknown>>(SETTINGS).flatMap(({ names }) => names));
+  // calico/node's switch for the old plugin, which may be in an environment that both share.
+  known.add('CALICO_LIBNETWORK_ENABLED');
+  return Object.keys(env).filter(name => name.startsWith('CALICO_LIBNETWORK_') && !known.has(name));
+}
+
 /** The settings for a terminal. */
 export function settingsHelp(): string {
   return Object.values<Setting<unknown>>(SETTINGS)

@@ -4,7 +4,7 @@
 import { createRequire } from 'node:module';
 import { commandsHelp, findCommand, helpOf, isHelp, runCommand } from './cli/run-command.js';
 import { flushed, terminalOutput } from './cli/terminal.js';
-import { ConfigError, loadConfig, printConfig, settingsHelp } from './config.js';
+import { ConfigError, loadConfig, printConfig, settingsHelp, unknownSettings } from './config.js';
 import type { Config } from './config.js';
 import { reason } from './errors.js';
 import { createLogger } from './log.js';
@@ -61,6 +61,8 @@ async function main(args: readonly string[]): Promise<number> {
 
 async function serve(config: Config): Promise<number> {
   const log = createLogger(config.debug ? 'debug' : 'info');
+  for (const name of unknownSettings(process.env))
+    log.warn({ name }, 'there is no such setting: calico-libnetwork --help lists them');
   const stopped = new Promise<void>(resolve => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
   });

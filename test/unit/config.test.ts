@@ -1,7 +1,17 @@
 import { describe, expect, it } from 'vitest';
-import { loadConfig, printConfig } from '../../src/config.js';
+import { loadConfig, printConfig, unknownSettings } from '../../src/config.js';
 
 describe('settings', () => {
+  it('that are misspelt are known as such', () => {
+    const env = {
+      CALICO_LIBNETWORK_SOCKET_DIRECTORY: '/x',
+      CALICO_LIBNETWORK_DATAPLANE: 'felix',
+      PATH: '/bin',
+    };
+    expect(unknownSettings(env)).toEqual(['CALICO_LIBNETWORK_SOCKET_DIRECTORY']);
+    expect(unknownSettings({ CALICO_LIBNETWORK_ENABLED: 'false' })).toEqual([]);
+  });
+
   it('have defaults for everything', () => {
     const config = loadConfig({ NODENAME: 'Node-1' });
     expect(config).toMatchObject({
