@@ -1,4 +1,5 @@
 import type { AttrStream } from 'netlink';
+import { HostError } from '../errors.js';
 import { bytesOf, eachAttribute, textOf } from './bytes.js';
 import { NetlinkSocket } from './netlink.js';
 import type { NetlinkRequest } from './netlink.js';
@@ -20,6 +21,10 @@ const FAMILIES = [AF.inet, AF.inet6];
 /** More ports than that are looked for in one dump of all flows of the protocol instead of a dump each. */
 const DUMPS = 8;
 const BATCH = 200;
+/** Flows that are held at once; a container may have had as many as the kernel remembers, 262,144 and more. */
+const AT_ONCE = 10_000;
+/** Rounds, after which others make flows as fast as they are forgotten. */
+const ROUNDS = 1_000;
 
 /** Protocols without a connection of their own, whose flows live as long as somebody sends. */
 export const PROTOCOL_NUMBERS = { udp: 17, sctp: 132 } as const;
@@ -72,15 +77,33 @@ export class Conntrack {
       wanted.length * 2 <= DUMPS
         ? wanted.flatMap(each => [addressBody('original', each), addressBody('reply', each)])
         : [...new Set(wanted.map(({ family }) => family))].map(header);
-    const requests: NetlinkRequest[] = [];
-    for (const body of bodies) {
-      const found = await this.socket.dump({ type: GET, body, what: 'list flows of addresses' }, data => {
+    let count = 0;
+    for (const body of bodies) count += await this.forgetListed(this.socket, body, addresses);
+    return count;
+  }
+
+  /** A part at a time, until a list has no more of them. */
+  private async forgetListed(
+    socket: NetlinkSocket,
+    body: AttrStream,
+    addresses: ReadonlySet<string>,
+  ): Promise<number> {
+    let count = 0;
+    for (let rounds = 0; rounds < ROUNDS; rounds += 1) {
+      let [room, isMore] = [AT_ONCE, false];
+      const found = await socket.dump({ type: GET, body, what: 'list flows of addresses' }, data => {
+        // A list that is taken again finds no room at worst, and is not the last then.
+        isMore ||= room === 0;
+        if (room === 0) return undefined;
         const { flow, remove } = decode(data);
-        return addresses.has(flow.asks) || addresses.has(flow.answers) ? remove : undefined;
+        if (!addresses.has(flow.asks) && !addresses.has(flow.answers)) return undefined;
+        room -= 1;
+        return remove;
       });
-      requests.push(...found.map(deletion));
+      count += await this.delete(socket, found.map(deletion));
+      if (!isMore) return count;
     }
-    return this.delete(this.socket, requests);
+    throw new HostError(`connections are made as fast as they are forgotten (${count} of them)`);
   }
 
   private async delete(socket: NetlinkSocket, requests: readonly NetlinkRequest[]): Promise<number> {
