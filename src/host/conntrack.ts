@@ -10,7 +10,8 @@ import { withHeader } from './rtnetlink-messages.js';
 const NETLINK_NETFILTER = 12;
 const GET = (1 << 8) | 1;
 const DELETE = (1 << 8) | 2;
-const CTA = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 };
+const CTA = { original: 1, reply: 2, id: 12, zone: 18, timestamp: 20, filter: 25 };
+const TIMESTAMP = { start: 1 };
 const TUPLE = { ip: 1, proto: 2 };
 const IP = { source4: 1, destination4: 2, source6: 3, destination6: 4 };
 const PROTO = { number: 1, sourcePort: 2, destinationPort: 3 };
@@ -106,6 +107,27 @@ export class Conntrack {
     throw new HostError(`connections are made as fast as they are forgotten (${count} of them)`);
   }
 
+  /**
+   * Forgets flows from or to one of the addresses (canonical) that began at that time (milliseconds since 1970) or later;
+   * answers how many. Those of which the kernel did not write down when they began stay (`nf_conntrack_timestamp`). Throws
+   * NetlinkError.
+   */
+  async forgetBegun(addresses: ReadonlySet<string>, since: number): Promise<number> {
+    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
+    const requests: NetlinkRequest[] = [];
+    for (const family of FAMILIES) {
+      const dump = { type: GET, body: header(family), what: 'list flows' };
+      const found = await this.socket.dump(dump, data => {
+        const { flow, begun, remove } = decode(data);
+        if (begun === undefined || begun < since) return undefined;
+        const isMeant = [flow.asks, flow.destination, flow.answers].some(address => addresses.has(address));
+        return isMeant ? remove : undefined;
+      });
+      requests.push(...found.map(deletion));
+    }
+    return this.delete(this.socket, requests);
+  }
+
   private async delete(socket: NetlinkSocket, requests: readonly NetlinkRequest[]): Promise<number> {
     for (let start = 0; start < requests.length; start += BATCH) {
       // One that has ended meanwhile is refused, and gone all the same.
@@ -163,14 +185,25 @@ function attribute(type: number, data: Buffer): Buffer {
   return bytes;
 }
 
-/** A flow, its protocol's number, and the body of the request that forgets it. */
-function decode(data: Buffer): { flow: Flow; found: number; remove: AttrStream } {
+interface Decoded {
+  readonly flow: Flow;
+  /** The protocol's number. */
+  readonly found: number;
+  /** Milliseconds since 1970. */
+  readonly begun: number | undefined;
+  /** Body of the request that forgets it. */
+  readonly remove: AttrStream;
+}
+
+function decode(data: Buffer): Decoded {
   const remove = header(data[0] ?? 0);
+  let begun: number | undefined;
   const [original, reply] = [new Tuple(), new Tuple()];
   eachAttribute(data, 4, (type, start, end) => {
     const bytes = data.subarray(start, end);
     if (type === CTA.original) original.read(bytes);
     else if (type === CTA.reply) reply.read(bytes);
+    else if (type === CTA.timestamp) begun = startOf(bytes);
     const isNested = type === CTA.original;
     // The id too: another flow may have the same ends by the time it is to be forgotten.
     if (isNested || type === CTA.id || type === CTA.zone)
@@ -183,7 +216,15 @@ function decode(data: Buffer): { flow: Flow; found: number; remove: AttrStream }
     answers: reply.source,
     answersPort: reply.sourcePort,
   };
-  return { flow, found: original.protocol, remove };
+  return { flow, found: original.protocol, begun, remove };
+}
+
+function startOf(data: Buffer): number | undefined {
+  let begun: number | undefined;
+  eachAttribute(data, 0, (type, start) => {
+    if (type === TIMESTAMP.start) begun = Number(data.readBigUInt64BE(start) / 1_000_000n);
+  });
+  return begun;
 }
 
 /** One direction of a flow. */

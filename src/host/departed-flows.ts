@@ -10,6 +10,12 @@ import type { HostPolicy } from './policy.js';
 
 type Endpoints = HostPolicy['endpoints'];
 
+/**
+ * Forgets the flows of these addresses (canonical): all of them, or those that began since that time (milliseconds since
+ * 1970). Throws HostError.
+ */
+export type ForgetFlows = (addresses: readonly string[], begunSince?: number) => Promise<void>;
+
 /** Bytes of an interface's name, and of a MAC address, in a key. */
 const NAME = 16;
 const MAC = { length: 6, padded: 8 };
@@ -24,9 +30,8 @@ export class DepartedFlows {
   private readonly departed = new Set<string>();
   private running: Promise<boolean> | undefined;
 
-  /** `forget` forgets all flows of these addresses (canonical), or throws HostError. */
   constructor(
-    private readonly forget: (addresses: readonly string[]) => Promise<void>,
+    private readonly forget: ForgetFlows,
     private readonly log: Logger,
   ) {}
 

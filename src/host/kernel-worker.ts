@@ -8,8 +8,8 @@ import { RtNetlink } from './rtnetlink.js';
 /** What keeps whoever asks for it in the kernel for many milliseconds. */
 export type KernelWork =
   | { readonly deleteLink: string }
-  /** Canonical addresses: see {@link Conntrack.forgetAddresses}. */
-  | { readonly forgetFlows: readonly string[] };
+  /** See {@link Conntrack.forgetAddresses}; with `begunSince` {@link Conntrack.forgetBegun}. */
+  | { readonly forgetFlows: readonly string[]; readonly begunSince?: number | undefined };
 
 /** What the thread is sent, and what it answers; `id` tells which answer is to what. After `end` it ends. */
 export type KernelOrder = { readonly id: number; readonly work: KernelWork } | 'end';
@@ -35,8 +35,13 @@ parentPort?.on('message', (order: KernelOrder) => {
 });
 
 async function carryOut(work: KernelWork): Promise<void> {
-  if ('deleteLink' in work) await netlink.deleteLink(work.deleteLink);
-  else await conntrack.forgetAddresses(new Set(work.forgetFlows));
+  if ('deleteLink' in work) {
+    await netlink.deleteLink(work.deleteLink);
+    return;
+  }
+  const addresses = new Set(work.forgetFlows);
+  if (work.begunSince === undefined) await conntrack.forgetAddresses(addresses);
+  else await conntrack.forgetBegun(addresses, work.begunSince);
 }
 
 function answer(message: KernelAnswer): void {

@@ -94,7 +94,11 @@ export class LinuxDataplane implements Dataplane {
     this.routes = new HostRoutes(this.netlink, this.protocol);
     this.loopback = new LoopbackPorts(this.routes);
     this.forwarding = new Forwarding(this.prefix, log);
-    this.policy = new PolicyTable(this.prefix, forgetFlows => this.thread.run({ forgetFlows }), log);
+    this.policy = new PolicyTable(
+      this.prefix,
+      (forgetFlows, begunSince) => this.thread.run({ forgetFlows, begunSince }),
+      log,
+    );
     this.upkeep = new Upkeep<Part>(
       {
         routes: () => this.inTurn(() => this.restoreRoutes()),

@@ -1,39 +1,19 @@
 import type { Logger } from '../log.js';
-import { reason } from '../errors.js';
-import { NetlinkError } from './netlink.js';
-import { changeMessages } from './nft-messages.js';
+import type { ForgetFlows } from './departed-flows.js';
 import { NftNetlink } from './nft-netlink.js';
-import { NOTHING, PolicyDiff, isEmpty } from './nft-policy-diff.js';
-import type { PolicyChange, Rendered } from './nft-policy-diff.js';
-import { POLICY_TABLE } from './nft-policy-names.js';
-import { changeScript, closedScript, tableScript } from './nft-policy-script.js';
-import { isLarge, ruleCounts } from './nft-policy-size.js';
-import { DepartedFlows, senders } from './departed-flows.js';
+import { NOTHING } from './nft-policy-diff.js';
+import { KernelPolicy, succeeds } from './nft-policy-kernel.js';
+import type { Present } from './nft-policy-kernel.js';
 import { hasElements } from './nft-policy-listing.js';
+import { POLICY_TABLE } from './nft-policy-names.js';
+import { ruleCounts } from './nft-policy-size.js';
 import type { HostPolicy } from './policy.js';
-import { CommandError, run } from './run.js';
+import { run } from './run.js';
 
-/** A change is tried so often against other programs that change nftables at the same time. */
-const TRIES = 10;
-/** Milliseconds that nft may take for the whole table: thousands of rules take seconds on a host with much to do. */
-const TABLE_TIMEOUT = 60_000;
 /** After so many looks that came to nothing, changes have to wait for one. */
 const DROPS = 5;
 /** Looking at all rules takes this many times as long in pauses: 5 % of the time at most. */
 const PAUSE_FACTOR = 20;
-
-/** What the kernel has, as far as we know. */
-interface Present {
-  readonly rendered: Rendered;
-  /** The kernel's number of the table: another table of the name has another. */
-  readonly handle: string;
-  /** Number of the last transaction that we know of. */
-  readonly generation: number;
-  /** Nobody else's transaction before that has changed rules of ours: all were looked at. */
-  readonly isSeen: boolean;
-  /** Digest of all rules' numbers, of when they were looked at; undefined: not since we have changed some. */
-  readonly rules: string | undefined;
-}
 
 /** What was in the kernel when the question for all rules was put. */
 interface Asked {
@@ -41,20 +21,12 @@ interface Asked {
   readonly generation: number;
 }
 
-/**
- * The policy table in the kernel: kept as the policy that was applied last. Elements and chains that only hand on go over
- * netlink, rules and sets by nft; either way as one transaction that holds only what changes.
- */
+/** Keeps the policy table in the kernel as the policy that was applied last, whatever others do to it. */
 export class PolicyTable {
-  private readonly netlink = new NftNetlink();
+  private readonly kernel: KernelPolicy;
   /** Of its own: a long answer must not keep a change waiting. */
   private readonly looking = new NftNetlink();
-  private readonly diff = new PolicyDiff();
-  private readonly departed: DepartedFlows;
   private wanted: HostPolicy | undefined;
-  private present: Present | undefined;
-  /** Others have changed something since the elements were compared. */
-  private areElementsUnsure = false;
   private nextLook = 0;
   private isLookOwed = false;
   /** Looks in a row that came to nothing because of changes of ours. */
@@ -62,13 +34,13 @@ export class PolicyTable {
   private queued: Promise<void> | undefined;
   private turn: Promise<unknown> = Promise.resolve();
 
-  /** `prefix`: of the names of containers' interfaces; `forgetFlows`: see {@link DepartedFlows}. */
+  /** `prefix`: of the names of containers' interfaces. */
   constructor(
     private readonly prefix: string,
-    forgetFlows: (addresses: readonly string[]) => Promise<void>,
-    private readonly log: Logger,
+    forgetFlows: ForgetFlows,
+    log: Logger,
   ) {
-    this.departed = new DepartedFlows(forgetFlows, log);
+    this.kernel = new KernelPolicy(prefix, forgetFlows, log);
   }
 
   /** Others have changed something that was not looked at, because the rules had been looked at a moment before. */
@@ -90,8 +62,8 @@ export class PolicyTable {
   /** Closes everything, unless there is a table, of whatever daemon. Throws HostError. */
   hold(): Promise<void> {
     return this.inTurn(async () => {
-      if (this.present === undefined && (await this.netlink.tableHandle(POLICY_TABLE)) === undefined)
-        await run('nft', ['-f', '-'], closedScript(this.prefix));
+      if (this.kernel.present === undefined && (await this.kernel.handle()) === undefined)
+        await this.kernel.closeAll();
     });
   }
 
@@ -109,16 +81,16 @@ export class PolicyTable {
     const rules = this.dropped < DROPS ? await this.looking.rules(POLICY_TABLE) : undefined;
     const took = performance.now() - began;
     return this.inTurn(async () => {
-      if (this.present !== looked.present && rules !== undefined) {
+      if (this.kernel.present !== looked.present && rules !== undefined) {
         // Ours have changed meanwhile: what was seen says nothing.
         this.dropped += 1;
         this.isLookOwed = true;
         return false;
       }
       this.dropped = 0;
-      const { present } = this;
+      const { present } = this.kernel;
       if (present === undefined) return false;
-      const generation = rules === undefined ? await this.netlink.generation() : looked.generation;
+      const generation = rules === undefined ? await this.kernel.netlink.generation() : looked.generation;
       const seen = rules ?? (await this.looking.rules(POLICY_TABLE));
       return this.judge(present, generation, seen, took);
     });
@@ -128,123 +100,39 @@ export class PolicyTable {
   remove(): Promise<void> {
     this.wanted = undefined;
     return this.inTurn(async () => {
-      this.present = undefined;
+      this.kernel.present = undefined;
       await run('nft', ['-f', '-'], `table inet ${POLICY_TABLE} {}\ndelete table inet ${POLICY_TABLE}\n`);
     });
   }
 
   async close(): Promise<void> {
     await this.turn;
-    await this.departed.close();
-    this.netlink.close();
+    await this.kernel.close();
     this.looking.close();
   }
 
   private async enforce(policy: HostPolicy): Promise<void> {
     try {
-      await this.put(policy);
+      await this.kernel.put(policy);
     } catch (error) {
-      await this.fallBack();
+      await this.kernel.fallBack();
       throw error;
     }
   }
 
-  private async put(policy: HostPolicy): Promise<void> {
-    const rendered = this.diff.render(policy);
-    const { present } = this;
-    if (present === undefined) return this.replace(rendered);
-    const change = this.diff.change(present.rendered, rendered);
-    if (isEmpty(change)) {
-      this.present = { ...present, rendered };
-      return;
-    }
-    await this.departed.beforeEnforcing(present.rendered.policy, policy);
-    try {
-      await this.make(change, rendered, present);
-      await this.departed.afterEnforcing(present.rendered.policy, policy);
-    } catch (error) {
-      // Without nft there is no replacing either.
-      if (error instanceof CommandError && error.isMissing) throw error;
-      this.log.warn({ reason: reason(error) }, 'the policy table takes no change: replacing it');
-      await this.replace(rendered);
-    }
-  }
-
-  /** Where others have deleted the table and the wanted one cannot be put in: the last one, else closed. Never throws. */
-  private async fallBack(): Promise<void> {
-    try {
-      if ((await this.netlink.tableHandle(POLICY_TABLE)) !== undefined) return;
-      const { present } = this;
-      if (present && (await succeeds(this.replace(present.rendered)))) return;
-      await run('nft', ['-f', '-'], closedScript(this.prefix));
-    } catch (error) {
-      this.log.error({ reason: reason(error) }, 'there is no policy table, and none can be made');
-    }
-  }
-
-  private async make(change: PolicyChange, rendered: Rendered, before: Present): Promise<void> {
-    const messages = changeMessages(change);
-    if (messages === undefined || !NftNetlink.fits(messages)) {
-      await run('nft', ['-f', '-'], changeScript(change));
-      await this.remember(rendered, before);
-      return;
-    }
-    const isSameRules = change.fillChains.size === 0 && change.removeChains.length === 0;
-    const rules = isSameRules ? before.rules : undefined;
-    let { generation, isSeen } = before;
-    for (let tries = 1; ; tries += 1) {
-      try {
-        generation = await this.netlink.commit(messages, generation, 'change the policy table');
-        this.present = { ...before, rendered, generation, isSeen, rules };
-        return;
-      } catch (error) {
-        const isOvertaken = error instanceof NetlinkError && error.code === 'ERESTART';
-        if (!isOvertaken || tries === TRIES) throw error;
-        // Whoever starts a container does not wait until all rules have been looked at: the next check does that.
-        isSeen = false;
-        this.areElementsUnsure = true;
-        generation = await this.netlink.generation();
-        if ((await this.netlink.tableHandle(POLICY_TABLE)) !== before.handle) throw error;
-      }
-    }
-  }
-
-  /** The whole table anew. */
-  private async replace(rendered: Rendered): Promise<void> {
-    // First of all: even to write the whole table down takes a moment.
-    if (isLarge(rendered) && (await this.netlink.tableHandle(POLICY_TABLE)) === undefined)
-      await run('nft', ['-f', '-'], closedScript(this.prefix));
-    const { present } = this;
-    const isTakenOver = present === undefined && (await this.netlink.tableHandle(POLICY_TABLE)) !== undefined;
-    const before = isTakenOver ? await senders(this.netlink).catch(() => undefined) : undefined;
-    const script = tableScript(this.diff.change(NOTHING, rendered), this.prefix);
-    await run('nft', ['-f', '-'], script, TABLE_TIMEOUT);
-    this.areElementsUnsure = false;
-    await this.remember(rendered, undefined);
-    if (present) await this.departed.afterEnforcing(present.rendered.policy, rendered.policy);
-    if (before) await this.departed.afterTakingOver(before, rendered.policy);
-  }
-
-  /** After nft has made a change. */
-  private async remember(rendered: Rendered, before: Present | undefined): Promise<void> {
-    const generation = await this.netlink.generation();
-    const handle = await this.netlink.tableHandle(POLICY_TABLE);
-    // Others may have come between: then the next check has something to look at.
-    const isNext = before === undefined || generation === before.generation + 1;
-    if (!isNext) this.areElementsUnsure = true;
-    const isSeen = isNext && before?.isSeen !== false;
-    this.present = { rendered, handle: handle ?? '', generation, isSeen, rules: undefined };
-  }
-
   /** Whether something had to be put back, as far as that is quickly found out; otherwise what the rules have to be of. */
   private async ask(): Promise<boolean | Asked> {
-    const { present } = this;
+    const { present } = this.kernel;
     if (this.wanted === undefined || present === undefined) return false;
-    const generation = await this.netlink.generation();
-    if (generation !== present.generation) this.areElementsUnsure = true;
+    const at = Date.now();
+    const generation = await this.kernel.netlink.generation();
+    if (generation !== present.generation) this.kernel.areElementsUnsure = true;
     this.isLookOwed = false;
-    if (generation === present.generation && present.isSeen && present.rules !== undefined) return false;
-    if ((await this.netlink.tableHandle(POLICY_TABLE)) !== present.handle) return this.putBack(present);
+    if (generation === present.generation && present.isSeen && present.rules !== undefined) {
+      this.kernel.intact.saw(at, !this.kernel.areElementsUnsure);
+      return false;
+    }
+    if ((await this.kernel.handle()) !== present.handle) return this.putBack(present);
     if (Date.now() >= this.nextLook) return { present, generation };
     this.isLookOwed = true;
     return false;
@@ -253,7 +141,7 @@ export class PolicyTable {
   private async checkAll(): Promise<boolean> {
     const { wanted } = this;
     if (wanted === undefined) return false;
-    if (this.present === undefined || this.present.rendered.policy !== wanted) {
+    if (this.kernel.present === undefined || this.kernel.present.rendered.policy !== wanted) {
       const failure = await this.enforce(wanted).then(
         () => undefined,
         (error: unknown) => ({ error }),
@@ -267,20 +155,22 @@ export class PolicyTable {
   }
 
   private async compareAll(): Promise<boolean> {
-    const { present } = this;
+    const { present, intact } = this.kernel;
     if (present === undefined) return false;
-    const generation = await this.netlink.generation();
-    if (generation !== present.generation) this.areElementsUnsure = true;
+    const at = Date.now();
+    const generation = await this.kernel.netlink.generation();
+    if (generation !== present.generation) this.kernel.areElementsUnsure = true;
     const isKnown = generation === present.generation && present.isSeen && present.rules !== undefined;
-    if (isKnown && !this.areElementsUnsure) return false;
-    if ((await this.netlink.tableHandle(POLICY_TABLE)) !== present.handle) return this.putBack(present);
+    if (isKnown && !this.kernel.areElementsUnsure) return false;
+    if ((await this.kernel.handle()) !== present.handle) return this.putBack(present);
     const began = performance.now();
-    const rules = await this.netlink.rules(POLICY_TABLE);
+    const rules = await this.kernel.netlink.rules(POLICY_TABLE);
     if (await this.judge(present, generation, rules, performance.now() - began)) return true;
-    if (!this.areElementsUnsure) return false;
-    if (!(await hasElements(this.netlink, this.diff.change(NOTHING, present.rendered))))
-      return this.putBack(present);
-    this.areElementsUnsure = false;
+    if (!this.kernel.areElementsUnsure) return false;
+    if (!(await hasElements(this.kernel.netlink, this.kernel.diff.change(NOTHING, present.rendered))))
+      return this.putBack(present, intact.elements);
+    this.kernel.areElementsUnsure = false;
+    intact.saw(at, true);
     return false;
   }
 
@@ -293,20 +183,22 @@ export class PolicyTable {
   ): Promise<boolean> {
     if (present.rules === undefined ? !this.isCount(counts, present) : digest !== present.rules)
       return this.putBack(present);
+    this.kernel.intact.saw(Date.now() - took, !this.kernel.areElementsUnsure);
     this.nextLook = Date.now() + took * PAUSE_FACTOR;
     this.isLookOwed = false;
-    this.present = { ...present, generation, isSeen: true, rules: digest };
+    this.kernel.present = { ...present, generation, isSeen: true, rules: digest };
     return false;
   }
 
   /** What is wanted, or what was there where that cannot be put in: then throws HostError afterwards. */
-  private async putBack(present: Present): Promise<true> {
+  private async putBack(present: Present, since = this.kernel.intact.rules): Promise<true> {
     const { wanted } = this;
     try {
-      await this.replace(wanted === undefined ? present.rendered : this.diff.render(wanted));
+      const rendered = wanted === undefined ? present.rendered : this.kernel.diff.render(wanted);
+      await this.kernel.replace(rendered, since);
     } catch (error) {
-      if (present.rendered.policy === wanted || !(await succeeds(this.replace(present.rendered))))
-        await this.fallBack();
+      if (present.rendered.policy === wanted || !(await succeeds(this.kernel.replace(present.rendered))))
+        await this.kernel.fallBack();
       throw error;
     }
     return true;
@@ -323,11 +215,4 @@ export class PolicyTable {
     this.turn = result.catch(() => undefined);
     return result;
   }
-}
-
-function succeeds(work: Promise<unknown>): Promise<boolean> {
-  return work.then(
-    () => true,
-    () => false,
-  );
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { HostPolicy } from '../../src/host/policy.js';
-import { ALL, HOST4, letIn, policy, usePolicyBed } from './policy-bed.js';
+import { ALL, HOST4, freshPort, letIn, policy, usePolicyBed } from './policy-bed.js';
 import { until } from './pretend-host.js';
 import { plain } from './plain-policy.js';
 
@@ -96,6 +96,41 @@ describe('what others do to the table', () => {
     expect(closed.join()).not.toContain('spoofed');
     expect(closed.filter(line => line.includes('hook'))).toHaveLength(4);
     expect(whole.filter(line => line.includes('hook'))).toHaveLength(5);
+  });
+
+  test('a connection that began while it was gone is judged when it is back; older ones go on', async () => {
+    // Without anybody who asks for it the kernel does not track at all.
+    await bed().host.run(
+      'nft -f -',
+      `add table inet theirs
+       add chain inet theirs c { type filter hook forward priority 10; }
+       add rule inet theirs c ct state invalid counter`,
+    );
+    await bed().enforce(policy([1, 2, 3]));
+    const [old, port] = [freshPort(), freshPort()];
+    const ask = (n: number, from: number) => bed().talker(n).who('udp', '10.65.0.2', 80, from);
+    expect(await ask(1, old)).toBe('two');
+    // What is established stays so, also where nothing new would be let in.
+    await bed().enforce(letIn([]));
+    const before = sorted(await bed().listing()).join();
+    const isBack = async (): Promise<boolean> =>
+      sorted(
+        await bed()
+          .listing()
+          .catch(() => ''),
+      ).join() === before;
+    await new Promise(resolve => setTimeout(resolve, 1_000));
+    let inTheGap = 'nobody';
+    for (let tries = 0; inTheGap === 'nobody' && tries < 10; tries += 1) {
+      await until(isBack);
+      await bed().host.run('nft delete table inet calico_policy');
+      inTheGap = await ask(3, port);
+    }
+    expect(inTheGap).toBe('two');
+    await until(isBack);
+    await until(async () => (await ask(3, port)) === 'nobody', 2_000);
+    expect(await ask(1, old)).toBe('two');
+    await bed().host.run('nft delete table inet theirs');
   });
 
   test('elements are compared as well, only later', async () => {

@@ -97,7 +97,10 @@ describe('policy on a host', () => {
     sandbox = undefined;
     await store.transact({ compare: [], then: [{ delete: key }] });
     await expect.poll(() => dataplane.policy?.endpoints.size).toBe(0);
-    expect(dataplane.policy?.rules.size).toBe(0);
+    // The rules wait for the next container, until the network goes.
+    expect(dataplane.policy?.spares?.ingress).toHaveLength(1);
+    await store.transact({ compare: [], then: [{ delete: resourceKey('profiles', 'net1') }] });
+    await expect.poll(() => dataplane.policy?.rules.size).toBe(0);
   });
 
   it('stays for an endpoint that the datastore lost under its container, until that leaves', async () => {

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { evaluate } from '../../src/policy/evaluate.js';
 import type { HostPolicy, Judgement } from '../../src/host/policy.js';
+import { profileNamed } from '../../src/policy/facts.js';
 import { parseRulesId } from '../../src/policy/judgements.js';
 import { PolicyResolver } from '../../src/policy/resolve.js';
 import { runs } from '../fuzz/garbage.js';
@@ -117,10 +118,11 @@ describe('judgements that nobody needs any more', () => {
             for (const spare of spares) expect(judgements).not.toContain(spare);
             const named = new Set([...spares, ...judgements].flatMap(listsOf));
             expect([...kept.rules.keys()].sort()).toEqual([...named].sort());
-            const { policies, profiles } = some.facts;
+            const { facts } = some;
             for (const id of spares.flatMap(listsOf)) {
               const { kind, key } = parseRulesId(id);
-              expect([id, kind === 'policy' ? policies.has(key) : profiles.has(key)]).toEqual([id, true]);
+              const found = kind === 'policy' ? facts.policies.get(key) : profileNamed(facts, key);
+              expect([id, found !== undefined]).toEqual([id, true]);
             }
           }
         },
