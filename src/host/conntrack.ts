@@ -69,63 +69,56 @@ export class Conntrack {
 
   /**
    * Forgets flows, of all protocols, that one of the addresses (canonical) has asked for or answers; answers how many.
-   * Throws NetlinkError.
+   * Throws HostError.
    */
   async forgetAddresses(addresses: ReadonlySet<string>): Promise<number> {
-    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
     const wanted = [...addresses].map(address => ({ family: is6(address) ? AF.inet6 : AF.inet, address }));
     const bodies =
       wanted.length * 2 <= DUMPS
         ? wanted.flatMap(each => [addressBody('original', each), addressBody('reply', each)])
         : [...new Set(wanted.map(({ family }) => family))].map(header);
     let count = 0;
-    for (const body of bodies) count += await this.forgetListed(this.socket, body, addresses);
+    for (const body of bodies)
+      count += await this.forgetListed(
+        body,
+        ({ flow }) => addresses.has(flow.asks) || addresses.has(flow.answers),
+      );
     return count;
-  }
-
-  /** A part at a time, until a list has no more of them. */
-  private async forgetListed(
-    socket: NetlinkSocket,
-    body: AttrStream,
-    addresses: ReadonlySet<string>,
-  ): Promise<number> {
-    let count = 0;
-    for (let rounds = 0; rounds < ROUNDS; rounds += 1) {
-      let [room, isMore] = [AT_ONCE, false];
-      const found = await socket.dump({ type: GET, body, what: 'list flows of addresses' }, data => {
-        // A list that is taken again finds no room at worst, and is not the last then.
-        isMore ||= room === 0;
-        if (room === 0) return undefined;
-        const { flow, remove } = decode(data);
-        if (!addresses.has(flow.asks) && !addresses.has(flow.answers)) return undefined;
-        room -= 1;
-        return remove;
-      });
-      count += await this.delete(socket, found.map(deletion));
-      if (!isMore) return count;
-    }
-    throw new HostError(`connections are made as fast as they are forgotten (${count} of them)`);
   }
 
   /**
    * Forgets flows from or to one of the addresses (canonical) that began at that time (milliseconds since 1970) or later;
    * answers how many. Those of which the kernel did not write down when they began stay (`nf_conntrack_timestamp`). Throws
-   * NetlinkError.
+   * HostError.
    */
   async forgetBegun(addresses: ReadonlySet<string>, since: number): Promise<number> {
-    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
-    const requests: NetlinkRequest[] = [];
-    for (const family of FAMILIES) {
-      const dump = { type: GET, body: header(family), what: 'list flows' };
-      const found = await this.socket.dump(dump, data => {
-        const { flow, begun, remove } = decode(data);
-        if (begun === undefined || begun < since) return undefined;
-        const isMeant = [flow.asks, flow.destination, flow.answers].some(address => addresses.has(address));
-        return isMeant ? remove : undefined;
+    let count = 0;
+    for (const family of FAMILIES)
+      count += await this.forgetListed(header(family), ({ flow, begun }) => {
+        if (begun === undefined || begun < since) return false;
+        return [flow.asks, flow.destination, flow.answers].some(address => addresses.has(address));
       });
-      requests.push(...found.map(deletion));
+    return count;
+  }
+
+  /** Of the flows in a list those that are meant: a part at a time, until a list has no more of them. */
+  private async forgetListed(body: AttrStream, isMeant: (flow: Decoded) => boolean): Promise<number> {
+    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
+    let count = 0;
+    for (let rounds = 0; rounds < ROUNDS; rounds += 1) {
+      let [room, isMore] = [AT_ONCE, false];
+      const found = await this.socket.dump({ type: GET, body, what: 'list flows' }, data => {
+        // A list that is taken again finds no room at worst, and is not the last then.
+        isMore ||= room === 0;
+        const decoded = room === 0 ? undefined : decode(data);
+        if (!decoded || !isMeant(decoded)) return undefined;
+        room -= 1;
+        return decoded.remove;
+      });
+      count += await this.delete(this.socket, found.map(deletion));
+      if (!isMore) return count;
     }
-    return this.delete(this.socket, requests);
+    throw new HostError(`connections are made as fast as they are forgotten (${count} of them)`);
   }
 
   private async delete(socket: NetlinkSocket, requests: readonly NetlinkRequest[]): Promise<number> {

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { KernelThread } from '../../src/host/kernel-thread.js';
 import { RtNetlink } from '../../src/host/rtnetlink.js';
 
@@ -10,6 +10,7 @@ const PORTS = 50_000;
 
 execFileSync('ip', ['link', 'set', 'lo', 'up']);
 execFileSync('ip', ['addr', 'add', `${ADDRESS}/32`, 'dev', 'lo']);
+writeFileSync('/proc/sys/net/netfilter/nf_conntrack_timestamp', '1');
 const tracking = 'chain inet t o { type filter hook output priority 0; }';
 execFileSync('nft', [`add table inet t; add ${tracking}; add rule inet t o ct state new`]);
 const socket = createSocket('udp4');
@@ -37,7 +38,8 @@ const many = await make(PORTS);
 await thread.run({ forgetFlows: [ADDRESS] });
 const left = count();
 const more = await make(10_000);
-const underWay = thread.run({ forgetFlows: [ADDRESS] });
+// All that began since 1970, as after somebody flushed all tables.
+const underWay = thread.run({ forgetFlows: [ADDRESS], begunSince: 0 });
 // It has begun to list them.
 await new Promise(resolve => setTimeout(resolve, 50));
 await thread.close();
