@@ -23,7 +23,7 @@ const FAMILIES = [AF.inet, AF.inet6];
 const DUMPS = 8;
 const BATCH = 200;
 /** Flows that are held at once; a container may have had as many as the kernel remembers, 262,144 and more. */
-const AT_ONCE = 10_000;
+const AT_ONCE = 20_000;
 /** Rounds, after which others make flows as fast as they are forgotten. */
 const ROUNDS = 1_000;
 
@@ -51,20 +51,20 @@ export class Conntrack {
   ): Promise<number> {
     this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
     const number = PROTOCOL_NUMBERS[protocol];
-    const requests: NetlinkRequest[] = [];
+    const removals: Buffer[] = [];
     for (const family of FAMILIES) {
       for (const port of ports.size <= DUMPS ? ports : [undefined]) {
         const dump = { type: GET, body: dumpBody(family, number, port), what: `list ${protocol} flows` };
-        const bodies = await this.socket.dump(dump, data => {
-          const { flow, found, remove } = decode(data);
+        const listed = await this.socket.dump(dump, data => {
+          const { flow, found } = decode(data);
           // A kernel before 5.8 knows no filter and lists everything.
           const isMeant = found === number && ports.has(flow.destinationPort) && isStale(flow);
-          return isMeant ? remove : undefined;
+          return isMeant ? removal(data) : undefined;
         });
-        requests.push(...bodies.map(deletion));
+        for (const each of listed) removals.push(each);
       }
     }
-    return this.delete(this.socket, requests);
+    return this.delete(this.socket, removals);
   }
 
   /**
@@ -110,23 +110,23 @@ export class Conntrack {
       const found = await this.socket.dump({ type: GET, body, what: 'list flows' }, data => {
         // A list that is taken again finds no room at worst, and is not the last then.
         isMore ||= room === 0;
-        const decoded = room === 0 ? undefined : decode(data);
-        if (!decoded || !isMeant(decoded)) return undefined;
+        if (room === 0 || !isMeant(decode(data))) return undefined;
         room -= 1;
-        return decoded.remove;
+        return removal(data);
       });
-      count += await this.delete(this.socket, found.map(deletion));
+      count += await this.delete(this.socket, found);
       if (!isMore) return count;
     }
     throw new HostError(`connections are made as fast as they are forgotten (${count} of them)`);
   }
 
-  private async delete(socket: NetlinkSocket, requests: readonly NetlinkRequest[]): Promise<number> {
-    for (let start = 0; start < requests.length; start += BATCH) {
+  /** `removals`: see {@link removal}. */
+  private async delete(socket: NetlinkSocket, removals: readonly Buffer[]): Promise<number> {
+    for (let start = 0; start < removals.length; start += BATCH) {
       // One that has ended meanwhile is refused, and gone all the same.
-      await socket.batch(requests.slice(start, start + BATCH));
+      await socket.quietBatch(removals.slice(start, start + BATCH).map(deletion));
     }
-    return requests.length;
+    return removals.length;
   }
 
   close(): void {
@@ -165,16 +165,16 @@ function addressBody(
   return body;
 }
 
-function deletion(body: AttrStream): NetlinkRequest {
-  return { type: DELETE, flags: 0, body, what: 'forget a flow' };
+function deletion(body: Buffer): NetlinkRequest {
+  return { type: DELETE, flags: 0, body: withHeader(body), what: 'forget a flow' };
 }
 
 /** Not by the package's `push`: that loses the flag for nested attributes, which the kernel insists on here. */
-function attribute(type: number, data: Buffer): Buffer {
+function attribute(type: number, data: Uint8Array): Buffer<ArrayBuffer> {
   const bytes = Buffer.alloc((data.length + 4 + 3) & ~3);
   bytes.writeUInt16LE(data.length + 4, 0);
   bytes.writeUInt16LE(type, 2);
-  data.copy(bytes, 4);
+  bytes.set(data, 4);
   return bytes;
 }
 
@@ -184,12 +184,9 @@ interface Decoded {
   readonly found: number;
   /** Milliseconds since 1970. */
   readonly begun: number | undefined;
-  /** Body of the request that forgets it. */
-  readonly remove: AttrStream;
 }
 
 function decode(data: Buffer): Decoded {
-  const remove = header(data[0] ?? 0);
   let begun: number | undefined;
   const [original, reply] = [new Tuple(), new Tuple()];
   eachAttribute(data, 4, (type, start, end) => {
@@ -197,10 +194,6 @@ function decode(data: Buffer): Decoded {
     if (type === CTA.original) original.read(bytes);
     else if (type === CTA.reply) reply.read(bytes);
     else if (type === CTA.timestamp) begun = startOf(bytes);
-    const isNested = type === CTA.original;
-    // The id too: another flow may have the same ends by the time it is to be forgotten.
-    if (isNested || type === CTA.id || type === CTA.zone)
-      remove.emit(attribute(isNested ? type | NESTED : type, Buffer.from(bytes)));
   });
   const flow = {
     asks: original.source,
@@ -209,7 +202,19 @@ function decode(data: Buffer): Decoded {
     answers: reply.source,
     answersPort: reply.sourcePort,
   };
-  return { flow, found: original.protocol, begun, remove };
+  return { flow, found: original.protocol, begun };
+}
+
+/** Body of the request that forgets a listed flow: short, and of its own, since there may be very many. */
+function removal(data: Buffer): Buffer {
+  const parts = [Buffer.from([data[0] ?? 0, 0, 0, 0])];
+  eachAttribute(data, 4, (type, start, end) => {
+    const isNested = type === CTA.original;
+    // The id too: another flow may have the same ends by the time it is to be forgotten.
+    if (isNested || type === CTA.id || type === CTA.zone)
+      parts.push(attribute(isNested ? type | NESTED : type, data.subarray(start, end)));
+  });
+  return Buffer.concat(parts);
 }
 
 function startOf(data: Buffer): number | undefined {
