@@ -241,7 +241,10 @@ export class LinuxPeers implements Peers {
     // A tunnel that cannot be made must not keep routes from the host; one made anew has lost its routes.
     if (tunnelsToo) for (const vxlan of this.tunnels()) await attempt(vxlan.restore());
     const all = everything || indexes() !== before;
-    await attempt(all ? this.routes.restore() : this.routes.restoreMissing());
+    const routes = all ? this.routes.restore() : this.routes.restoreMissing();
+    await attempt(
+      routes.then(made => made.map((one, at) => (at < REPORTED ? this.routes.describe(one) : one))),
+    );
     if (failures.length > 0) throw new HostError(failures.join('; '));
     return restored;
   }

@@ -23,6 +23,8 @@ const SET = 'hosts';
 export class TunnelHosts {
   private readonly netlink = new NftNetlink();
   private wanted: ReadonlySet<string> | undefined;
+  /** How addresses of the last time are written: there may be thousands, and most are the same the next time. */
+  private written: ReadonlyMap<string, string> = new Map();
   /** The kernel's number of our table, and the digest of its rules; undefined: it is not known to be as wanted. */
   private present: { readonly handle: string | undefined; readonly rules: string } | undefined;
   /** Whether there may be a table, of this daemon or one before. */
@@ -36,7 +38,7 @@ export class TunnelHosts {
    */
   async accept(hosts: Iterable<string> | undefined): Promise<void> {
     const before = this.wanted;
-    const after = hosts && new Set([...hosts].map(canonical));
+    const after = hosts && this.canonical(hosts);
     this.wanted = after;
     try {
       if (!after) await this.remove();
@@ -56,6 +58,11 @@ export class TunnelHosts {
 
   close(): void {
     this.netlink.close();
+  }
+
+  private canonical(hosts: Iterable<string>): Set<string> {
+    this.written = new Map([...hosts].map(host => [host, this.written.get(host) ?? canonical(host)]));
+    return new Set(this.written.values());
   }
 
   private async remove(): Promise<void> {

@@ -2,6 +2,9 @@ import type { PeerHop } from './peers.js';
 import type { RouteSpec } from './route-messages.js';
 import type { RtNetlink } from './rtnetlink.js';
 
+/** So many routes are made in one go. */
+const SLICE = 2_000;
+
 /** A route of ours with a next hop, as the kernel has it. */
 interface Present {
   readonly gateway: string;
@@ -64,7 +67,7 @@ export class PeerRoutes {
     return this.missing.size > 0;
   }
 
-  /** Puts back what {@link lost} was told of, and tries again what was refused; answers with it in words. */
+  /** Puts back what {@link lost} was told of, and tries again what was refused; answers with the destinations. */
   async restoreMissing(): Promise<string[]> {
     const destinations = [...new Set([...this.missing, ...this.refused.keys()])].filter(destination =>
       this.wanted.has(destination),
@@ -73,7 +76,7 @@ export class PeerRoutes {
     return this.make(destinations, 'keep');
   }
 
-  /** Compares everything with the kernel: one dump of our routes. Answers with what was put right, in words. */
+  /** Compares everything with the kernel: one dump of our routes. Answers with the destinations that were put right. */
   async restore(): Promise<string[]> {
     const present = new Map<string, Present>();
     const stray: RouteSpec[] = [];
@@ -114,7 +117,20 @@ export class PeerRoutes {
     await this.replaceAll(new Map());
   }
 
+  /** For a person. */
+  describe(destination: string): string {
+    return `route ${destination} via ${this.wanted.get(destination)?.via ?? ''}`;
+  }
+
   private async make(destinations: readonly string[], others: 'keep' | 'replace'): Promise<string[]> {
+    const made: string[] = [];
+    // Some at a time: the requests for a hundred thousand are forty megabytes, and long in being collected.
+    for (let start = 0; start < destinations.length; start += SLICE)
+      made.push(...(await this.makeSome(destinations.slice(start, start + SLICE), others)));
+    return made;
+  }
+
+  private async makeSome(destinations: readonly string[], others: 'keep' | 'replace'): Promise<string[]> {
     const routes: RouteSpec[] = [];
     for (const destination of destinations) {
       const hop = this.wanted.get(destination);
@@ -129,7 +145,7 @@ export class PeerRoutes {
       if (route === undefined) return;
       if (code === undefined) {
         this.refused.delete(route.destination);
-        made.push(`route ${route.destination} via ${route.gateway ?? ''}`);
+        made.push(route.destination);
       } else this.refused.set(route.destination, code);
     });
     return made;

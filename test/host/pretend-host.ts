@@ -115,6 +115,7 @@ export class PretendHost extends Namespace {
   private readonly waiting = new Map<number, (answer: { value?: unknown; error?: string }) => void>();
   private readonly others: Namespace[] = [];
   private next = 1;
+  private hasEnded = false;
 
   private constructor(holder: ChildProcess) {
     super(holder);
@@ -122,6 +123,11 @@ export class PretendHost extends Namespace {
     createInterface({ input: holder.stdout }).on('line', text => {
       const answer = JSON.parse(text) as { id: number; value?: unknown; error?: string };
       this.waiting.get(answer.id)?.(answer);
+    });
+    holder.on('exit', (code, signal) => {
+      for (const answer of this.waiting.values())
+        answer({ error: `the agent of the pretend host ended (${signal ?? code})` });
+      this.hasEnded = true;
     });
   }
 
@@ -162,6 +168,7 @@ export class PretendHost extends Namespace {
     method: Name,
     ...args: Methods[Name] extends (...args: infer Args) => unknown ? Args : never
   ): Promise<Methods[Name] extends (...args: never[]) => infer Result ? Awaited<Result> : never> {
+    if (this.hasEnded) throw new Error('the agent of the pretend host has ended');
     const id = this.next++;
     const answer = await new Promise<{ value?: unknown; error?: string }>(resolve => {
       this.waiting.set(id, resolve);
