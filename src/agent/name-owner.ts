@@ -1,8 +1,9 @@
-import { endpointKey, HANDLES_PREFIX, ownerKey } from '../datastore/keys.js';
-import type { Compare, Store } from '../datastore/store.js';
+import { aliveKey, endpointKey, HANDLES_PREFIX, ownerKey } from '../datastore/keys.js';
+import type { Compare, Entry, Store } from '../datastore/store.js';
 import { ConflictError } from '../errors.js';
 import { endpointHandlePrefix, parseEndpointHandle } from '../ipam/handles.js';
 import { formatJson, isObject, parseJson } from '../model/json.js';
+import { parsePresence } from '../model/presence.js';
 import { endpointNamePrefix, parseEndpoint } from '../model/workload-endpoint.js';
 
 const ATTEMPTS = 5;
@@ -20,21 +21,26 @@ export class NameOwner {
   ) {}
 
   /**
-   * Makes the name this host's, for good. False where it is another's that still has containers or addresses: one round
-   * trip where it is ours already, a few more otherwise. Throws DatastoreError, ConflictError.
+   * Makes the name this host's, for good, and answers with the revision that says so. Undefined where it is another's that
+   * still has containers or addresses: one round trip where it is ours already, a few more otherwise. Throws
+   * DatastoreError, and ConflictError where another live host has the name.
    */
-  async take(): Promise<boolean> {
+  async take(): Promise<string | undefined> {
     const key = ownerKey(this.node);
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const entry = await this.store.get(key);
       const owner = entry && idIn(entry.value);
-      if (owner === this.id) return true;
-      if (owner !== undefined && (await this.hasAnything())) return false;
-      const compare: Compare[] = [
-        entry ? { key, is: 'revision', revision: entry.revision } : { key, is: 'absent' },
-      ];
+      if (owner === this.id) return entry?.revision;
+      if (owner !== undefined && (await this.hasAnything())) return undefined;
+      // Of two hosts that start at once, one may be alive by now; it has nothing yet that would keep its name.
+      const alive = await this.store.get(aliveKey(this.node));
+      const other = alive && parsePresence(alive.value);
+      if (other && other.id !== this.id)
+        throw new ConflictError(`another live host calls itself ${this.node} (since ${other.since})`);
+      const compare = [asRead(key, entry), asRead(aliveKey(this.node), alive)];
       const value = formatJson({ id: this.id });
-      if ((await this.store.transact({ compare, then: [{ put: key, value }] })).succeeded) return true;
+      const { succeeded, revision } = await this.store.transact({ compare, then: [{ put: key, value }] });
+      if (succeeded) return revision;
     }
     throw new ConflictError(`${key} in etcd is being written by others`);
   }
@@ -48,6 +54,10 @@ export class NameOwner {
       ({ key }) => parseEndpointHandle(key.slice(HANDLES_PREFIX.length))?.node === node,
     );
   }
+}
+
+function asRead(key: string, entry: Entry | undefined): Compare {
+  return entry ? { key, is: 'revision', revision: entry.revision } : { key, is: 'absent' };
 }
 
 function idIn(text: string): string | undefined {

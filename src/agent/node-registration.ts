@@ -37,7 +37,8 @@ export class NodeRegistration {
   private readonly endings: (() => void)[] = [];
   /** What a start does beyond later looks, as Calico does, is still to do. */
   private isStart = true;
-  private complaint = '';
+  /** By family, what was said last of why it has no address. */
+  private readonly complaints = new Map<Family, string>();
 
   constructor(private readonly parts: RegistrationParts) {
     this.kept = keepApplied('the Node of this host', () => this.look(), parts.log);
@@ -95,10 +96,13 @@ export class NodeRegistration {
     const source = this.parts.source[family];
     const now = node?.addresses[family]?.text;
     if (source === 'none') return undefined;
-    if (typeof source === 'object')
-      return this.isStart || now === undefined
+    if (typeof source === 'object') {
+      // Of the full length where no interface had it yet: then it is still to be told which subnet it is in.
+      const isGuess = now === withLength(source.address, []) && !source.address.includes('/');
+      return this.isStart || now === undefined || isGuess
         ? { text: withLength(source.address, onHost), isDetected: false }
         : undefined;
+    }
     const isGone = now !== undefined && !onHost.some(one => `${one.address}/${one.prefixLength}` === now);
     // What an operator wrote stays, though no interface has it: it may be that of a translation in between.
     const isOurs = source === 'autodetect' || node?.detected[family] === now;
@@ -114,8 +118,8 @@ export class NodeRegistration {
     const complaint = failed
       ? `no IPv${family} address of this host was found: other hosts cannot reach its containers. Set ${name} or ${name}_AUTODETECTION_METHOD`
       : '';
-    if (failed && this.complaint !== complaint) this.parts.log.warn({ family }, complaint);
-    this.complaint = complaint;
+    if (failed && this.complaints.get(family) !== complaint) this.parts.log.warn({ family }, complaint);
+    this.complaints.set(family, complaint);
   }
 }
 

@@ -146,9 +146,11 @@ export class OtherHosts {
       if (ends === 'none') await peers.tunnel(family, undefined, []).catch(failed);
     this.settled();
     this.settled = () => undefined;
-    if (failures.length > 0) throw failures[0];
     this.isWhole = true;
     this.report ??= setTimeout(() => this.reportUnreachable(), REPORT_AFTER).unref();
+    // The routes are as they should be: to compare them all at each change would keep the host busy meanwhile.
+    this.areTunnelsStale ||= failures.length > 0;
+    if (failures.length > 0) throw failures[0];
   }
 
   private tunnelOf(family: Family) {

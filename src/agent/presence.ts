@@ -1,4 +1,4 @@
-import { aliveKey } from '../datastore/keys.js';
+import { aliveKey, ownerKey } from '../datastore/keys.js';
 import { Mirror } from '../datastore/mirror.js';
 import { EtcdRefusal } from '../datastore/etcd-link.js';
 import { eraOf } from '../datastore/revision.js';
@@ -42,6 +42,8 @@ export class Presence {
   readonly #owner: NameOwner;
   /** Whether the name's things are this host's; undefined: not known yet. */
   #isOwner: boolean | undefined;
+  /** Of what says so, if it does. */
+  #ownedSince: string | undefined;
   /** Resolves when that is known, or cannot be. */
   readonly #decided: Promise<void>;
   #lease: Lease | undefined;
@@ -211,20 +213,30 @@ export class Presence {
   }
 
   async #takeName(): Promise<boolean> {
-    this.#isOwner = await this.#owner.take();
+    const revision = await this.#owner.take();
+    this.#ownedSince = revision;
+    this.#isOwner = revision !== undefined;
     this.#decide();
     return this.#isOwner;
   }
 
-  /** Two round trips at the start (the lease, the key), none later. False where the key is not as we thought. */
+  /**
+   * Two round trips at the start (the lease, the key), none later. False where the key is not as we thought, or the name
+   * is no longer this host's: another one was as quick, or somebody has removed this host while it was cut off.
+   */
   async #write(lease: Lease, revision: string | undefined): Promise<boolean> {
     const key = this.#key;
     const value = formatPresence(this.#self);
     if (this.#seenOther() || this.#isClosed) return false;
+    const owner = ownerKey(this.#node);
+    const owned = this.#ownedSince;
     const result = await this.#store.transact({
-      compare: [revision === undefined ? { key, is: 'absent' } : { key, is: 'revision', revision }],
+      compare: [
+        revision === undefined ? { key, is: 'absent' } : { key, is: 'revision', revision },
+        ...(owned === undefined ? [] : [{ key: owner, is: 'revision', revision: owned } as const]),
+      ],
       then: [{ put: key, value, lease: lease.id }],
-      otherwise: [key],
+      otherwise: [key, owner],
     });
     if (result.succeeded) {
       this.#written = { lease: lease.id, revision: result.revision };
@@ -234,6 +246,7 @@ export class Presence {
     const found = result.found.get(key);
     if (found) this.#mirror.observe(found);
     else this.#mirror.observeDeleted(key, result.revision);
+    if (result.found.get(owner)?.revision !== owned) this.#isOwner = undefined;
     return false;
   }
 

@@ -53,10 +53,18 @@ export class SharedNetworks {
    * what it then reads. One round trip.
    *
    * @returns its uid, or undefined where another was quicker
+   * @throws ConflictError where etcd has something there that is no network
    */
   async share({ name, definition }: HereNetwork, replaces?: SharedEntry): Promise<string | undefined> {
     const network = newSharedNetwork(name, definition, this.node, replaces?.old);
-    return (await this.put(network, replaces)) ? network.uid : undefined;
+    if (await this.put(network, replaces)) return network.uid;
+    const key = sharedNetworkKey(name);
+    // A look that follows would see no network, and try the same again, without end.
+    if (this.mirror.revisionOf(key) !== undefined && !this.mirror.get(key))
+      throw new ConflictError(
+        `${key} in etcd is no network of this version's: if no newer calico-libnetwork wrote it, delete it (etcdctl del ${key})`,
+      );
+    return undefined;
   }
 
   /**

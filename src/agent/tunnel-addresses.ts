@@ -62,8 +62,14 @@ export class TunnelAddresses {
     const { facts, writer } = this.parts;
     // Without a Node there is nothing to publish it in, and no address from which packets would leave.
     if (!facts.isCurrent || !writer.known) return;
+    const failures: unknown[] = [];
     for (const family of FAMILIES)
-      if (!this.isSettled(family)) await withDeadline(PATIENCE, () => this.settle(family));
+      if (!this.isSettled(family))
+        // Pools of one family that are full are no reason for the other's tunnel to wait.
+        await withDeadline(PATIENCE, () => this.settle(family)).catch((error: unknown) =>
+          failures.push(error),
+        );
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Whether memory alone shows that nothing is to be done. */

@@ -10,8 +10,8 @@ import { PORT, VNI } from './vxlan-messages.js';
 /** Each family has a table of its own, which is there while its tunnel is: a daemon that starts replaces one at a time. */
 const TABLES = { 4: 'calico_libnetwork_vxlan4', 6: 'calico_libnetwork_vxlan6' } as const;
 const TYPES = {
-  4: { address: 'ipv4_addr', saddr: 'ip saddr', nfproto: 'ipv4' },
-  6: { address: 'ipv6_addr', saddr: 'ip6 saddr', nfproto: 'ipv6' },
+  4: { address: 'ipv4_addr', saddr: 'ip saddr', daddr: 'ip daddr', nfproto: 'ipv4' },
+  6: { address: 'ipv6_addr', saddr: 'ip6 saddr', daddr: 'ip6 daddr', nfproto: 'ipv6' },
 } as const;
 const SET = 'hosts';
 
@@ -19,6 +19,9 @@ const SET = 'hosts';
  * Who may send this host encapsulated packets: the other hosts of the cluster. What is unpacked comes from whatever source
  * it says, of a container or the host, so nobody else may. As Felix does; but told by Calico's VNI, since other overlays
  * (swarm's among them) share the UDP port.
+ *
+ * To the other hosts it forwards such packets of theirs only: those of containers on Docker's bridges would leave with this
+ * host's address, which the others trust. (What our own containers send is dropped by the policy table.)
  */
 export class TunnelHosts {
   private readonly netlink = new NftNetlink();
@@ -100,16 +103,21 @@ export class TunnelHosts {
   private async load(hosts: ReadonlySet<string>): Promise<void> {
     this.present = undefined;
     this.mayExist = true;
-    const { address, saddr, nfproto } = TYPES[this.family];
+    const { address, saddr, daddr, nfproto } = TYPES[this.family];
     const table = TABLES[this.family];
-    // Where the host takes packets in, fragments are whole. The VNI follows UDP's eight bytes and four of VXLAN's own.
-    const rule = `meta nfproto ${nfproto} udp dport ${PORT} @th,96,24 ${VNI} ${saddr} != @${SET} drop`;
+    // Where the host takes packets in, fragments are whole; on their way through where connections are tracked, as they are
+    // with a translation of addresses. The VNI follows UDP's eight bytes and four of VXLAN's own.
+    const rule = `meta nfproto ${nfproto} udp dport ${PORT} @th,96,24 ${VNI} ${saddr} != @${SET}`;
     const lines = [
       `table inet ${table} {}`,
       `delete table inet ${table}`,
       `table inet ${table} {`,
       ...set(SET, address, [...hosts]),
-      ...chain('input', ['type filter hook input priority -2; policy accept;', rule]),
+      ...chain('input', ['type filter hook input priority -2; policy accept;', `${rule} drop`]),
+      ...chain('forward', [
+        'type filter hook forward priority -2; policy accept;',
+        `${rule} ${daddr} @${SET} drop`,
+      ]),
       '}',
       '',
     ];

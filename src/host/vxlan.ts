@@ -35,6 +35,8 @@ export class Vxlan {
   private addresses: ReadonlySet<string> = new Set();
   private device: number | undefined;
   private lastMtu: number | undefined;
+  /** A change failed: what the kernel has is not known. */
+  private isDoubtful = false;
 
   constructor(
     private readonly family: 4 | 6,
@@ -74,7 +76,7 @@ export class Vxlan {
     const neighbours = neighboursOf(peers);
     this.wanted = { tunnel, neighbours };
     this.addresses = new Set([...neighbours.values()].map(({ at }) => at));
-    const isKnown = before !== undefined && this.device !== undefined;
+    const isKnown = before !== undefined && this.device !== undefined && !this.isDoubtful;
     if (!isKnown || JSON.stringify(before.tunnel) !== JSON.stringify(tunnel)) return this.restore();
     await this.changeNeighbours(this.device ?? 0, before.neighbours, neighbours);
     return [];
@@ -179,7 +181,7 @@ export class Vxlan {
     return found;
   }
 
-  /** Adds before it deletes; answers how many it changed. */
+  /** Adds before it deletes, and what is refused keeps none of the others away; answers how many it changed. */
   private async changeNeighbours(
     index: number,
     from: ReadonlyMap<string, Neighbour>,
@@ -202,15 +204,19 @@ export class Vxlan {
           body: neighbourBody(index, one),
           what: `delete neighbour ${one.mac} at ${one.at}`,
         });
+    this.isDoubtful = true;
+    let failure: NetlinkError | undefined;
     for (let start = 0; start < requests.length; start += BATCH) {
       const some = requests.slice(start, start + BATCH);
       const answers = await this.socket.batch(some);
       answers.forEach(({ code }, at) => {
         const request = some[at];
         if (code === undefined || (request?.type === NEIGHBOUR.delete && code === 'ENOENT')) return;
-        throw new NetlinkError(request?.what ?? 'netlink', code);
+        failure ??= new NetlinkError(request?.what ?? 'netlink', code);
       });
     }
+    if (failure) throw failure;
+    this.isDoubtful = false;
     return requests.length;
   }
 }

@@ -101,20 +101,16 @@ export class NodeRemoval {
 
   private async endpoints(): Promise<void> {
     const isIts = ({ value }: Entry) => parseResource(value)?.spec.node === this.options.node;
-    const ours = endpointKey('');
-    let foreign = 0;
-    for await (const { entries } of this.store.pages(resourcesPrefix('workloadendpoints'))) {
-      const its = entries.filter(isIts);
-      await this.delete(
-        its.filter(({ key }) => key.startsWith(ours)),
-        ({ key }) => `endpoint ${key.split('/').at(-1)}`,
-      );
-      foreign += its.filter(({ key }) => !key.startsWith(ours)).length;
-    }
-    if (foreign > 0)
+    const its: Entry[] = [];
+    for await (const { entries } of this.store.pages(resourcesPrefix('workloadendpoints')))
+      its.push(...entries.filter(isIts));
+    const ours = its.filter(({ key }) => key.startsWith(endpointKey('')));
+    // Before anything is gone: a refusal leaves all as it was.
+    if (its.length > ours.length)
       throw new ConflictError(
-        `host ${this.options.node} has ${foreign} endpoints of another orchestrator (Kubernetes?): remove those with its own tools first`,
+        `host ${this.options.node} has ${its.length - ours.length} endpoints of another orchestrator (Kubernetes?): remove those with its own tools first`,
       );
+    await this.delete(ours, ({ key }) => `endpoint ${key.split('/').at(-1)}`);
   }
 
   private async addresses(): Promise<void> {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { cidrOf, formatAddress, parseCidrAddress } from '../ipam/cidr.js';
-import type { Cidr, Family } from '../ipam/cidr.js';
+import { cidrOf, contains, formatAddress, parseCidr, parseCidrAddress } from '../ipam/cidr.js';
+import type { Address, Cidr, Family } from '../ipam/cidr.js';
 import { isObject, objectOrEmpty, textOr } from './json.js';
 import type { JsonObject } from './json.js';
 import { formatChangedResource, formatNewResource, parseResource } from './resource.js';
@@ -47,7 +47,17 @@ const FIELDS = {
 } as const;
 const FAMILIES = [4, 6] as const;
 const DETECTED = 'org.projectcalico.libnetwork/detected-ipv';
-const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+/** Of one card: the kernel takes no other for the far end of a VXLAN. */
+const MAC = /^(?!00(:00){5})[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/;
+/** What no host can have for others: nobody's, the host's own, of many. */
+const NO_HOST = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '224.0.0.0/4',
+  '255.255.255.255/32',
+  '::/127',
+  'ff00::/8',
+].flatMap(text => parseCidr(text) ?? []);
 /** In this order, as Felix takes them where `spec.bgp` has none. */
 const ADDRESS_TYPES = ['InternalIP', 'ExternalIP'];
 
@@ -57,7 +67,7 @@ export function tunnelMac(node: string, family: Family): string {
   return `66:${(digest.digest('hex').slice(0, 10).match(/../g) ?? []).join(':')}`;
 }
 
-/** Parses a Node; undefined where the text is none. Fields that are no addresses are as if they were absent. */
+/** Parses a Node; undefined where the text is none. Fields that are no host's addresses are as if they were absent. */
 export function parseNode(text: string): CalicoNode | undefined {
   const resource = parseResource(text);
   if (!resource) return undefined;
@@ -73,7 +83,7 @@ export function parseNode(text: string): CalicoNode | undefined {
     if (own) addresses[family] = own;
     const tunnel = parseCidrAddress(textOr(spec[fields.tunnel]));
     const mac = textOr(spec[fields.mac]).toLowerCase();
-    if (tunnel?.address.family === family)
+    if (tunnel?.address.family === family && isOfHost(tunnel.address))
       tunnels[family] = {
         address: formatAddress(tunnel.address),
         mac: MAC.test(mac) ? mac : tunnelMac(name, family),
@@ -148,9 +158,13 @@ function changedAnnotations(
   return changed;
 }
 
+function isOfHost(address: Address): boolean {
+  return !NO_HOST.some(range => contains(range, address));
+}
+
 function nodeAddress(value: unknown, family: Family): NodeAddress | undefined {
   const parsed = parseCidrAddress(textOr(value));
-  if (parsed?.address.family !== family) return undefined;
+  if (parsed?.address.family !== family || !isOfHost(parsed.address)) return undefined;
   return { address: formatAddress(parsed.address), subnet: cidrOf(parsed.address, parsed.length) };
 }
 

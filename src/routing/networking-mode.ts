@@ -19,10 +19,11 @@ export type NetworkingMode = (own: CalicoNode, peer: CalicoNode, family: Family)
 export const plain: NetworkingMode = (own, peer, family) => {
   const address = peer.addresses[family];
   if (!address) return { unreachable: `its Node says no IPv${family} address` };
-  const subnet = own.addresses[family]?.subnet;
-  if (!subnet) return { unreachable: `the Node of this host says no IPv${family} address` };
+  const here = own.addresses[family];
+  if (!here) return { unreachable: `the Node of this host says no IPv${family} address` };
+  if (here.address === address.address) return sameHost(address.address);
   const parsed = parseAddress(address.address);
-  if (parsed && contains(subnet, parsed)) return { via: address.address, by: 'underlay' };
+  if (parsed && contains(here.subnet, parsed)) return { via: address.address, by: 'underlay' };
   return {
     unreachable: `${address.address} is in another subnet and the IPPool does not encapsulate: set its vxlanMode to CrossSubnet`,
   };
@@ -30,8 +31,10 @@ export const plain: NetworkingMode = (own, peer, family) => {
 
 /** Encapsulated in UDP between the hosts' addresses. */
 export const vxlan: NetworkingMode = (own, peer, family) => {
-  if (!peer.addresses[family]) return { unreachable: `its Node says no IPv${family} address` };
-  if (!own.addresses[family]) return { unreachable: `the Node of this host says no IPv${family} address` };
+  const [address, here] = [peer.addresses[family], own.addresses[family]];
+  if (!address) return { unreachable: `its Node says no IPv${family} address` };
+  if (!here) return { unreachable: `the Node of this host says no IPv${family} address` };
+  if (here.address === address.address) return sameHost(address.address);
   const end = peer.tunnels[family];
   return end ? { via: end.address, by: 'vxlan' } : { unreachable: `its Node says no VXLAN tunnel address` };
 };
@@ -41,6 +44,13 @@ export const crossSubnet: NetworkingMode = (own, peer, family) => {
   const direct = plain(own, peer, family);
   return 'via' in direct ? direct : vxlan(own, peer, family);
 };
+
+/** What is sent there would come back. */
+function sameHost(address: string): Unreachable {
+  return {
+    unreachable: `its Node says ${address}, which is the address of this host: if this host had that name before, take it away with calico-libnetwork node remove`,
+  };
+}
 
 /** By an IPPool's `vxlanMode`. */
 export const MODES: Readonly<Record<Encapsulation, NetworkingMode>> = {

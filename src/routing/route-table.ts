@@ -50,7 +50,7 @@ export class RouteTable {
     else this.nodes.delete(name);
     if (name === this.own) {
       // What is reached through this host's own subnet may be anything; its labels and tunnel matter to no route.
-      if (subnetsText(before) !== subnetsText(node)) this.isAllStale = true;
+      if (addressesText(before) !== addressesText(node)) this.isAllStale = true;
       return;
     }
     this.ways.delete(name);
@@ -198,10 +198,10 @@ function isSame(one: RoutedBlock, other: RoutedBlock): boolean {
   );
 }
 
-function subnetsText(node: CalicoNode | undefined): string {
+function addressesText(node: CalicoNode | undefined): string {
   const texts = ([4, 6] as const).map(family => {
-    const subnet = node?.addresses[family]?.subnet;
-    return subnet ? formatCidr(subnet) : '';
+    const own = node?.addresses[family];
+    return own ? `${own.address} ${formatCidr(own.subnet)}` : '';
   });
   return node ? texts.join() : 'none';
 }

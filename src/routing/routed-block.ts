@@ -1,6 +1,6 @@
 import { parseBlockKey } from '../datastore/keys.js';
 import { reservedFor } from '../ipam/reservation.js';
-import { formatAddress, formatCidr, nth } from '../ipam/cidr.js';
+import { bits, covers, formatAddress, formatCidr, nth, parseCidr } from '../ipam/cidr.js';
 import type { Cidr, Family } from '../ipam/cidr.js';
 import { isObject, textOr } from '../model/json.js';
 
@@ -64,11 +64,17 @@ export function destinationsOf(block: RoutedBlock): [destination: string, node: 
   return [...own, ...block.borrowed.map(({ destination, node }): [string, string] => [destination, node])];
 }
 
-function parseDigest(cidr: Cidr, text: string): RoutedBlock {
+/** Undefined where it is none of ours: somebody may have written such a text to etcd. */
+function parseDigest(cidr: Cidr, text: string): RoutedBlock | undefined {
   const [owner = '', ...pairs] = text.slice(1).split(' ');
   const borrowed: BorrowedAddress[] = [];
-  for (let at = 0; at + 1 < pairs.length; at += 2)
-    borrowed.push({ destination: pairs[at] ?? '', node: shared(pairs[at + 1] ?? '') });
+  for (let at = 0; at + 1 < pairs.length; at += 2) {
+    const destination = pairs[at] ?? '';
+    const one = parseCidr(destination);
+    if (!one || one.length !== bits(one.family) || !covers(cidr, one) || formatCidr(one) !== destination)
+      return undefined;
+    borrowed.push({ destination, node: shared(pairs[at + 1] ?? '') });
+  }
   return {
     cidr: formatCidr(cidr),
     family: cidr.family,

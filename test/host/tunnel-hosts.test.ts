@@ -84,6 +84,56 @@ test('pieces of a packet are no way round', async () => {
   expect(await container.run('nft list chain inet seen c')).not.toContain('packets 0');
 });
 
+test('what the host forwards in its own name gets no tunnel to the others: its address is one that they trust', async () => {
+  await near(host);
+  // As a container on a bridge of Docker's.
+  const plain = await host.namespace();
+  await host.run(`ip link add bridge0 type veth peer name eth0 netns ${plain.pid}`);
+  await host.all([
+    'ip addr add 172.30.0.1/24 dev bridge0',
+    'ip addr add fd30::1/64 dev bridge0 nodad',
+    'ip link set bridge0 up',
+    'busybox sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1',
+  ]);
+  await host.run(
+    'nft -f -',
+    `add table inet hide
+     add chain inet hide c { type nat hook postrouting priority 100; }
+     add rule inet hide c oifname "uplink" masquerade`,
+  );
+  const devices = (id: number) => [
+    `ip link add four${id} type vxlan id ${id} dstport 4789 local 172.30.0.2 remote ${PEER.host}`,
+    `ip link add six${id} type vxlan id ${id} dstport 4789 local fd30::2 remote ${PEER6.host}`,
+    ...[`ip link set four${id} up`, `ip link set six${id} up`],
+    ...[`ip addr add 10.${id % 100}.0.1/24 dev four${id}`, `ip addr add 10.${id % 100}.1.1/24 dev six${id}`],
+  ];
+  await plain.all([
+    ...['ip addr add 172.30.0.2/24 dev eth0', 'ip addr add fd30::2/64 dev eth0 nodad', 'ip link set eth0 up'],
+    ...['ip route add default via 172.30.0.1', 'ip -6 route add default via fd30::1'],
+    ...[...devices(4096), ...devices(4097)],
+  ]);
+  /** Whether anything of a network arrives, in either family. */
+  const arrived = async (id: number): Promise<boolean[]> => {
+    const chain = 'chain inet seen c { type filter hook prerouting priority -400; }';
+    await outside.run(
+      'nft -f -',
+      `add table inet seen; delete table inet seen; add table inet seen; add ${chain}
+       add rule inet seen c meta nfproto ipv4 udp dport 4789 @th,96,24 ${id} counter
+       add rule inet seen c meta nfproto ipv6 udp dport 4789 @th,96,24 ${id} counter`,
+    );
+    await Promise.all(
+      [0, 1].map(part => plain.run(`busybox ping -c 1 -W 1 10.${id % 100}.${part}.9`).catch(() => undefined)),
+    );
+    const listing = await outside.run('nft list chain inet seen c');
+    return [...listing.matchAll(/packets (\d+)/g)].map(([, count]) => Number(count) > 0);
+  };
+  expect(await arrived(4097)).toEqual([true, true]);
+  expect(await arrived(4096)).toEqual([false, false]);
+  // A host of the cluster that is behind this one.
+  await host.call('tunnel', 4, TUNNEL, [PEER, { ...PEER, mac: '66:00:00:00:00:03', host: '172.30.0.2' }]);
+  expect(await arrived(4096)).toEqual([true, false]);
+});
+
 test('another overlay on the same UDP port is left alone', async () => {
   await near(host);
   const overlay = (local: string, remote: string, address: string) => [

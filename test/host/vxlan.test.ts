@@ -68,6 +68,21 @@ test('peers come, change and go by what differs', async () => {
   expect(after).not.toContain('10.65.0.128');
 });
 
+test('one far end that the kernel refuses keeps no other away, and is not taken for there', async () => {
+  await near(host);
+  // No MAC of a card. More others than go into one message, and one that goes.
+  const bad = { address: '10.65.0.192', mac: '01:00:5e:00:00:01', host: '198.51.100.3' };
+  const others = Array.from({ length: 150 }, (_, n) => ({
+    ...{ address: `10.65.1.${n}`, host: '198.51.100.4' },
+    mac: `66:00:00:00:01:${n.toString(16).padStart(2, '0')}`,
+  }));
+  await expect(host.call('tunnel', 4, TUNNEL, [bad, ...others])).rejects.toThrow(bad.mac);
+  const fdb = await host.run('bridge fdb show dev vxlan.calico');
+  expect(fdb.match(/dst 198\.51\.100\.4 /g)).toHaveLength(150);
+  expect(fdb).not.toContain(PEER.host);
+  await expect(host.call('tunnel', 4, TUNNEL, [bad, ...others])).rejects.toThrow(bad.mac);
+});
+
 test('what somebody takes away comes back within a second', async () => {
   await near(host);
   const before = await tunnels();

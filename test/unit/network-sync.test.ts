@@ -1,4 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { SharedNetworks } from '../../src/agent/shared-networks.js';
+import { sharedNetworkKey } from '../../src/datastore/keys.js';
+import { createLogger } from '../../src/log.js';
 import { SyncCluster } from './sync-cluster.js';
 import type { SyncHost } from './sync-cluster.js';
 
@@ -38,6 +41,19 @@ describe('a network made on one host', () => {
     expect(names(all)).toEqual(['net', 'net', 'net']);
     expect(calls(all)).toEqual([0, 0, 1]);
     expect(all.hosts.flatMap(({ reports }) => reports)).toEqual([]);
+  });
+
+  it('stays with its host where etcd has something else of its name, which is a failure like any other', async () => {
+    const [all, one] = await cluster(false);
+    const key = sharedNetworkKey('net');
+    await all.store.transact({ compare: [], then: [{ put: key, value: '{"name":"net","version":2}' }] });
+    await one.create('net', SUBNET);
+    const network = one.find('net');
+    if (!network) throw new Error('it was not made');
+    const shared = new SharedNetworks(all.store, 'h1', createLogger('silent'));
+    await expect(shared.share(network)).rejects.toThrow(`etcdctl del ${key}`);
+    shared.close();
+    expect(all.store.dump()[key]).toBe('{"name":"net","version":2}');
   });
 
   it('stays where another differs, which is said once', async () => {

@@ -1,3 +1,4 @@
+import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import { NodeRegistration } from '../../src/agent/node-registration.js';
 import { NodeWriter } from '../../src/agent/node-writer.js';
@@ -86,13 +87,13 @@ describe('the Node of this host', () => {
   afterEach(() => open.splice(0).forEach(part => part.close()));
 
   /** A daemon's registration, started on a store. */
-  function registered(store: MemoryStore, env: Record<string, string>, own = [ETH0]) {
+  function registered(store: MemoryStore, env: Record<string, string>, own = [ETH0], log = quiet) {
     const config = loadConfig({ NODENAME: 'h1', ...env });
     const host = new FakePeers();
     host.own = own;
     const nodes = mirrorOfNodes(store, quiet);
     const registration = new NodeRegistration({
-      ...{ writer: new NodeWriter(store, 'h1', nodes), nodes, host, log: quiet },
+      ...{ writer: new NodeWriter(store, 'h1', nodes), nodes, host, log },
       source: { 4: config.ip, 6: config.ip6 },
       method: { 4: config.ipDetection, 6: config.ip6Detection },
     });
@@ -161,6 +162,29 @@ describe('the Node of this host', () => {
     const other = new MemoryStore();
     registered(other, { IP: '192.0.2.7' });
     await becomes(other, '192.0.2.7/32');
+  });
+
+  it('learns which subnet the address that is set is in, when an interface has it at last', async () => {
+    const store = new MemoryStore();
+    const host = registered(store, { IP: '10.0.0.7' }, []);
+    await becomes(store, '10.0.0.7/32');
+    host.readdress([OTHER]);
+    await becomes(store, '10.0.0.7/25');
+    // Lost again it is still what it was.
+    host.readdress([]);
+    await aMoment();
+    expect(address(store)).toBe('10.0.0.7/25');
+  });
+
+  it('has no address of either family: that is said once of each', async () => {
+    const lines: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) });
+    const host = registered(new MemoryStore(), { IP6: 'autodetect' }, [], log);
+    for (let times = 0; times < 3; times += 1) {
+      await aMoment();
+      host.readdress([]);
+    }
+    expect(lines).toHaveLength(2);
   });
 
   it('is found anew at each start with autodetect', async () => {

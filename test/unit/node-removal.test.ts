@@ -6,6 +6,7 @@ import {
   handleKey,
   networkKey,
   resourceKey,
+  resourcesPrefix,
 } from '../../src/datastore/keys.js';
 import { isHandleOf, isHeldByNode, nobodys } from '../../src/ipam/node-holdings.js';
 import { NodeRemoval, whileGone } from '../../src/ipam/node-removal.js';
@@ -117,6 +118,17 @@ function essence(store: MemoryStore): Record<string, unknown> {
 }
 
 const ALL = ['first', DEAD, ...OTHERS];
+
+test('a host with endpoints of another orchestrator is refused before anything of it is gone', async () => {
+  const store = await population(ALL);
+  const pod = { name: `${DEAD}-k8s-pod-eth0`, namespace: 'default' };
+  const spec = { node: DEAD, orchestrator: 'k8s' };
+  const value = formatNewResource('WorkloadEndpoint', pod, spec, new Date());
+  await put(store, `${resourcesPrefix('workloadendpoints')}default/${pod.name}`, value);
+  const before = store.dump();
+  await expect(removal(store)).rejects.toThrow('1 endpoints of another orchestrator');
+  expect(store.dump()).toEqual(before);
+});
 
 test('all that a dead host held is freed, nothing of the others, and they may still free what is theirs', async () => {
   const store = await population(ALL);

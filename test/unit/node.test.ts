@@ -50,6 +50,26 @@ describe("Calico's Node", () => {
     expect(parseNode(JSON.stringify({ ...FOREIGN, spec }))?.tunnels[4]?.mac).toBe('66:b3:68:28:39:8e');
   });
 
+  it.each(['00:00:00:00:00:00', '01:00:5e:00:00:01', 'ff:ff:ff:ff:ff:ff', '66:00:00:00:00'])(
+    'has the same where it says one that no card has: %s',
+    mac => {
+      const spec = { ipv4VXLANTunnelAddr: '10.65.0.1', vxlanTunnelMACAddr: mac };
+      expect(parseNode(JSON.stringify({ ...FOREIGN, spec }))?.tunnels[4]?.mac).toBe('66:b3:68:28:39:8e');
+    },
+  );
+
+  it.each(['0.0.0.0', '127.0.0.1', '224.0.0.1', '255.255.255.255', '::', '::1', 'ff02::1'])(
+    'is nowhere for others by an address that no host has for them: %s',
+    address => {
+      const spec = {
+        bgp: { ipv4Address: `${address}/24`, ipv6Address: `${address}/64` },
+        ...{ ipv4VXLANTunnelAddr: address, ipv6VXLANTunnelAddr: address },
+      };
+      const node = parseNode(JSON.stringify({ ...FOREIGN, spec }));
+      expect([node?.addresses, node?.tunnels]).toEqual([{}, {}]);
+    },
+  );
+
   it('falls back to the addresses of the list, as Felix does', () => {
     const addresses = [
       { address: '192.0.2.9', type: 'ExternalIP' },

@@ -114,6 +114,34 @@ test('a failure of the kernel is made up for by comparing everything', async () 
   await become('10.65.0.128/26 10.0.0.2', '10.65.0.64/26 10.0.0.2');
 });
 
+test('a tunnel that cannot be made costs no comparison of all routes, and does not hide who is out of reach', async () => {
+  const store = new MemoryStore();
+  const tunnels = { 4: { address: '10.65.0.0', mac: '66:00:00:00:00:01' } };
+  const own = formatNewNode('h1', { addresses: { 4: '10.0.0.1/24' }, tunnels }, NOW);
+  await put(store, resourceKey('nodes', 'h1'), own);
+  await putNode(store, 'h2', '10.0.0.2/24');
+  await putNode(store, 'far', '10.9.0.1/24');
+  await putBlock(store, '10.65.64.0/26', 'far');
+  await putPool(store, 'CrossSubnet');
+  let [whole, isBroken] = [0, true];
+  const { peers, lines, become } = following(store, made => {
+    const [routeAll, tunnel] = [made.routeAll.bind(made), made.tunnel.bind(made)];
+    made.routeAll = routes => ((whole += 1), routeAll(routes));
+    made.tunnel = async (...args) => {
+      if (isBroken && args[1]) throw new Error('injected');
+      await tunnel(...args);
+    };
+  });
+  await putBlock(store, '10.65.0.64/26', 'h2');
+  await become('10.65.0.64/26 10.0.0.2');
+  await putBlock(store, '10.65.0.128/26', 'h2');
+  await become('10.65.0.128/26 10.0.0.2', '10.65.0.64/26 10.0.0.2');
+  expect(whole).toBe(1);
+  await poll('who is out of reach', 3_000, () => lines.some(line => line.includes('"peer":"far"')));
+  isBroken = false;
+  await poll('the tunnel', 5_000, () => peers.tunnels.get(4));
+});
+
 test('each host out of reach is named once, again when the reason changes, and when it is over', async () => {
   const store = new MemoryStore();
   await putNode(store, 'h1', '10.0.0.1/24');

@@ -60,6 +60,37 @@ test('the name of a host that is not seen to live is no other’s while it has c
   expect((await two.guard(store).transact(aWrite)).succeeded).toBe(true);
 });
 
+test('of two new hosts that start with one name at once, the one that has it keeps it when it is cut off', async () => {
+  const store = new MemoryStore();
+  const hosts = new Map(['one', 'two'].map(id => [id, host(store, id)]));
+  await settled(() => expect(holder(store)).toBeDefined());
+  const first = holder(store) ?? '';
+  await hosts.get(first)?.ours;
+  const handle = handleKey(endpointHandle('node-1', '02:42:00:00:00:01', '192.0.2.1'));
+  await hosts
+    .get(first)
+    ?.guard(store)
+    .transact({ compare: [], then: [{ put: handle, value: '{}' }] });
+  expect(JSON.parse(store.dump()[ownerKey('node-1')] ?? '{}')).toEqual({ id: first });
+  await hosts.get(first)?.close();
+  const second = hosts.get(first === 'one' ? 'two' : 'one');
+  await vi.waitFor(() => expect(() => second?.check()).toThrow('has containers of another host'), {
+    timeout: 6_000,
+    interval: 50,
+  });
+  expect(holder(store)).toBeUndefined();
+});
+
+test('a host that was removed while it was cut off has its name again when it is back', async () => {
+  const store = new MemoryStore();
+  const one = host(store, 'one');
+  await one.ours;
+  store.expireLeases();
+  await store.transact({ compare: [], then: [{ delete: ownerKey('node-1') }] });
+  await settled(() => expect(holder(store)).toBe('one'));
+  await settled(() => expect(store.dump()[ownerKey('node-1')]).toContain('one'));
+});
+
 test('a keep-alive every ten seconds is all it costs', async () => {
   vi.useFakeTimers();
   const store = new MemoryStore();

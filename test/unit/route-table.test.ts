@@ -117,6 +117,18 @@ describe('routes to other hosts', () => {
     ]);
   });
 
+  it.each(['Never', 'CrossSubnet', 'Always'] as const)(
+    'with vxlanMode %s lead to no Node with the address of this host, which a former name of it may have left',
+    mode => {
+      const former = block('10.65.0.64/26', 'former');
+      const made = table([H1, node('former', '10.0.0.1/24', '10.65.0.64')], [former], mode);
+      expect(routes(made)).toEqual({});
+      expect(made.unreachable().get('former')).toContain('calico-libnetwork node remove');
+      made.setNode('h1', node('h1', '10.0.0.7/24', '10.65.0.0'));
+      expect([...made.takeChanges().keys()]).toEqual(['10.65.0.64/26']);
+    },
+  );
+
   it.each([
     ['Never', '10.0.0.2', undefined],
     ['CrossSubnet', '10.0.0.2', '10.65.0.128'],
@@ -159,6 +171,9 @@ describe('routes to other hosts', () => {
     expect(parseRoutedBlock(blockKey(cidr('10.65.0.64/26')), text)).toBeUndefined();
     expect(digestBlock(blockKey(cidr('10.65.0.64/26')), text)).toBe(text);
     expect(digestBlock(blockKey(cidr('10.65.0.64/26')), 'nonsense')).toBe('nonsense');
+    // What is kept of a block instead of its text, written to etcd by somebody else.
+    for (const strange of ['0.0.0.0/0', '10.65.0.64/32', '10.65.0.0/27', '10.65.0.01/32', 'x'])
+      expect(parseRoutedBlock(blockKey(cidr('10.65.0.0/26')), `=h2 ${strange} h2`)).toBeUndefined();
     const wide = text.replace('10.65.0.0/26', '0.0.0.0/0');
     expect(parseRoutedBlock('/calico/ipam/v2/assignment/ipv4/block/0.0.0.0-0', wide)).toBeUndefined();
   });

@@ -2,12 +2,14 @@ import { afterEach, expect, test } from 'vitest';
 import { NodeWriter } from '../../src/agent/node-writer.js';
 import { mirrorOfNodes } from '../../src/agent/other-hosts.js';
 import { TunnelAddresses } from '../../src/agent/tunnel-addresses.js';
-import { handleKey, resourceKey } from '../../src/datastore/keys.js';
+import { blockKey, handleKey, IPAM_CONFIG_KEY, resourceKey } from '../../src/datastore/keys.js';
 import { Allocator } from '../../src/ipam/allocator.js';
+import { createBlock } from '../../src/ipam/block.js';
 import { parseAddress } from '../../src/ipam/cidr.js';
 import { IpamFacts } from '../../src/ipam/facts.js';
 import { PoolLifecycle } from '../../src/ipam/pool-lifecycle.js';
 import { createLogger } from '../../src/log.js';
+import { formatBlock } from '../../src/model/block.js';
 import { formatNewPool } from '../../src/model/ip-pool.js';
 import type { Encapsulation } from '../../src/model/ip-pool.js';
 import { formatNewNode, parseNode } from '../../src/model/node.js';
@@ -148,4 +150,19 @@ test('the ends of the tunnel are those of all hosts that have one', () => {
   expect(tunnelEnds(own, nodes, pools, 6)).toBe('none');
   expect(tunnelEnds(nodes[2], nodes, pools, 4)).toBe('later');
   expect(tunnelEnds(undefined, nodes, pools, 4)).toBe('later');
+});
+
+test('pools of one family that are full do not keep the other from its tunnel', async () => {
+  const store = new MemoryStore();
+  await putPool(store, '10.65.0.0/26', 'Always');
+  await putPool(store, 'fd65::/112', 'Always', 'p6');
+  await putNode(store);
+  // Its one block is another's, who does not lend.
+  const block = createBlock(cidr('10.65.0.0/26'), 'h2', NOW);
+  await put(store, blockKey(cidr('10.65.0.0/26')), formatBlock(block));
+  await put(store, IPAM_CONFIG_KEY, '{"strict_affinity":true,"auto_allocate_blocks":true}');
+  daemon(store);
+  const address = () => parseNode(store.dump()[KEY] ?? '')?.tunnels[6]?.address;
+  expect(await poll('an IPv6 tunnel address', 2_000, address)).toMatch(/^fd65::/);
+  expect(tunnel(store)).toBeUndefined();
 });
