@@ -10,13 +10,15 @@ type Parsed<T extends Options> = ReturnType<
   typeof parseArgs<{ options: T; allowPositionals: true; args: string[] }>
 >;
 
-/** The words and options of a command: `--name=value`, `--name value`, `-n value`. Throws UsageError. */
+/** The words and options of a command: `--name=value`, `--name value`, `-n value`, `-n=value`. Throws UsageError. */
 export function parseArguments<T extends Options>(
   args: readonly string[],
   options: T,
 ): { readonly values: Parsed<T>['values']; readonly words: readonly string[] } {
   try {
-    const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
+    // `-o=yaml`, as with kubectl; by itself parseArgs takes the value for `=yaml`.
+    const plain = args.map(arg => arg.replace(/^(-[a-z])=/i, '$1'));
+    const { values, positionals } = parseArgs({ args: plain, options, allowPositionals: true });
     return { values, words: positionals };
   } catch (error) {
     // What follows the first sentence is about how to type what nobody wants to type.

@@ -6,7 +6,7 @@ import { API_VERSION } from '../resources/check-document.js';
 import { ipamConfiguration } from '../resources/ipam.js';
 import type { Kind, ResourceDocument } from '../resources/kind.js';
 import { kindNames, kindOfWord } from '../resources/kinds.js';
-import { getResource, listResources, printable } from '../resources/stored-resource.js';
+import { findResource, listResources, printable, whyUnreadable } from '../resources/stored-resource.js';
 import { chosen, parseArguments } from './arguments.js';
 import { UsageError } from './command.js';
 import type { Run } from './command.js';
@@ -29,6 +29,8 @@ export const run: Run = async (args, env, out) => {
     ...FILE_OPTIONS,
     output: { type: 'string', short: 'o' },
     'all-namespaces': { type: 'boolean', short: 'a' },
+    // calicoctl's newer spelling.
+    'every-namespace': { type: 'boolean', short: 'A' },
   });
   const format = chosen('-o', values.output, FORMATS, 'table');
   const [word, ...names] = words;
@@ -36,7 +38,7 @@ export const run: Run = async (args, env, out) => {
   if (word !== undefined && values.filename) throw new UsageError('give either KIND or -f FILE');
   const kind = word === undefined ? undefined : kindOrUsage(word);
   const namespace = values.namespace ?? DEFAULT_NAMESPACE;
-  const isAll = values['all-namespaces'] === true;
+  const isAll = values['all-namespaces'] === true || values['every-namespace'] === true;
   const wanted = kind ? undefined : await readResourceFiles(values.filename, namespace);
   const { documents, value } = await withDatastore(loadConfig(env), async (store): Promise<Found> => {
     if (wanted) return several(await Promise.all(wanted.map(({ document }) => one(store, document))));
@@ -72,8 +74,9 @@ async function one(
 ): Promise<ResourceDocument> {
   if (!wanted) throw new RequestError('the file names something that is no resource');
   const { kind, name, namespace } = wanted;
-  const stored = await getResource(store, kind, namespace, name);
+  const { stored, unreadable } = await findResource(store, kind, namespace, name);
   if (stored) return stored.document;
+  if (unreadable) throw new RequestError(whyUnreadable(kind, name));
   const place = namespace === undefined ? '' : ` in namespace ${namespace}`;
   const hint =
     kind === ipamConfiguration ? ', so the defaults apply: see ipam show --show-configuration' : '';

@@ -1,5 +1,6 @@
 import { loadConfig } from '../config.js';
-import { formatJson } from '../model/json.js';
+import { formatJson, numberOrZero } from '../model/json.js';
+import type { JsonObject } from '../model/json.js';
 import { ipamConfiguration } from '../resources/ipam.js';
 import { readResources } from '../resources/resource-file.js';
 import { getResource } from '../resources/stored-resource.js';
@@ -30,10 +31,16 @@ export const run: Run = async (args, env, out) => {
   if (change.length === 0) throw new UsageError('say what to change, such as --strictaffinity=true');
   return withDatastore(loadConfig(env), async store => {
     const stored = await getResource(store, ipamConfiguration, undefined, 'default');
+    const spec: JsonObject = { ...stored?.document.spec, ...Object.fromEntries(change) };
+    // A file may say so; here calicoctl refuses it, too.
+    if (spec.strictAffinity !== true && numberOrZero(spec.maxBlocksPerHost) > 0)
+      throw new UsageError(
+        `--${OPTIONS.maxBlocksPerHost} needs --${OPTIONS.strictAffinity}=true; 0 takes the limit away`,
+      );
     const resource = {
       ...{ apiVersion: 'projectcalico.org/v3', kind: 'IPAMConfiguration' },
       metadata: { name: 'default', resourceVersion: stored?.document.metadata.resourceVersion ?? null },
-      spec: { ...stored?.document.spec, ...Object.fromEntries(change) },
+      spec,
     };
     try {
       await writeResources(store, readResources(formatJson(resource), '', ''), {

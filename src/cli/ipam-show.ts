@@ -15,7 +15,7 @@ import type { Output, Run } from './command.js';
 import { containersHere } from './containers.js';
 import { withDatastore } from './datastore.js';
 import { FORMATS, printList } from './format.js';
-import type { ListColumn } from './format.js';
+import type { Format, ListColumn } from './format.js';
 import { Waiting } from './waiting.js';
 
 const COLUMNS: readonly ListColumn<Usage>[] = [
@@ -44,10 +44,13 @@ export const run: Run = async (args, env, out) => {
   });
   noMoreWords(words);
   const format = chosen('-o', values.output, FORMATS, 'table');
+  const asked = [values['show-blocks'], values['show-configuration'], values.ip];
+  if (asked.filter(one => one !== undefined).length > 1)
+    throw new UsageError('give one of --show-blocks, --ip and --show-configuration');
   const config = loadConfig(env);
   return withDatastore(config, async store => {
-    if (values['show-configuration']) return showConfiguration(store, out);
-    if (values.ip !== undefined) return showAddress(store, values.ip, config.dockerHost, out);
+    if (values['show-configuration']) return showConfiguration(store, format, out);
+    if (values.ip !== undefined) return showAddress(store, values.ip, config.dockerHost, format, out);
     const usage = await usageOf(store, values['show-blocks'] === true, out);
     const plain = usage.map(one => ({ ...one, total: one.total }));
     printList(out, format, COLUMNS, usage, plain);
@@ -78,16 +81,20 @@ async function usageOf(store: Store, showsBlocks: boolean, out: Output): Promise
   return count.result();
 }
 
-async function showConfiguration(store: Store, out: Output): Promise<number> {
+async function showConfiguration(store: Store, format: Format, out: Output): Promise<number> {
   const { strictAffinity, autoAllocateBlocks, maxBlocksPerHost, cooldownSeconds } = parseIpamConfig(
     (await store.get(IPAM_CONFIG_KEY))?.value,
   );
-  printList(out, 'table', PAIR, [
+  const rows: [string, string][] = [
     ['strictAffinity', String(strictAffinity)],
     ['autoAllocateBlocks', String(autoAllocateBlocks)],
     ['maxBlocksPerHost', `${maxBlocksPerHost} of each family`],
     ['ipCooldownSeconds', String(cooldownSeconds)],
-  ]);
+  ];
+  printList(out, format, PAIR, rows, {
+    ...{ strictAffinity, autoAllocateBlocks, maxBlocksPerHost },
+    ipCooldownSeconds: cooldownSeconds,
+  });
   return 0;
 }
 
@@ -96,25 +103,41 @@ const PAIR: readonly ListColumn<readonly [string, string]>[] = [
   { title: 'VALUE', of: ([, value]) => value },
 ];
 
-async function showAddress(store: Store, text: string, dockerHost: string, out: Output): Promise<number> {
+async function showAddress(
+  store: Store,
+  text: string,
+  dockerHost: string,
+  format: Format,
+  out: Output,
+): Promise<number> {
   const address = parseAddress(text);
   if (!address) throw new UsageError(`--ip: "${text}" is no address`);
   const use = await useOfAddress(store, address);
-  const { pool, block, endpoints, holder } = use;
+  const { pool, block, holder } = use;
+  const holds = describeHolder(use);
+  const containers =
+    use.endpoints.length > 0 ? await containersHere(dockerHost, out) : new Map<string, string>();
+  const endpoints = use.endpoints.map(({ endpointId, node, profiles }) => {
+    const container = containers.get(endpointId);
+    return { ...(container === undefined ? {} : { container }), node, profiles, endpoint: endpointId };
+  });
+  const free = pool ? 'free' : 'free, and in no pool';
   const rows: [string, string][] = [
     ['address', formatAddress(address)],
-    ['state', describeHolder(use) === undefined ? 'free' : `in use: ${describeHolder(use)}`],
+    ['state', holds === undefined ? free : `in use: ${holds}`],
     ['pool', pool ? `${describePool(pool)}${pool.disabled ? ', disabled' : ''}` : 'none'],
     ['block', block ? `${formatCidr(block.cidr)}, ${block.affinity ?? 'without owner'}` : 'none yet'],
     ...(holder?.handle_id === undefined ? [] : [['handle', holder.handle_id] as [string, string]]),
     ...Object.entries(holder?.secondary ?? {}).map(([name, value]): [string, string] => [`  ${name}`, value]),
+    ...endpoints.map(({ container, node, profiles, endpoint }): [string, string] => {
+      const where = container === undefined ? '' : `container ${container}, `;
+      return ['endpoint', `${where}host ${node}, network ${profiles.join(', ')}, ${endpoint}`];
+    }),
   ];
-  const containers = endpoints.length > 0 ? await containersHere(dockerHost, out) : new Map<string, string>();
-  for (const { endpointId, node, profiles } of endpoints) {
-    const container = containers.get(endpointId);
-    const where = container === undefined ? '' : `container ${container}, `;
-    rows.push(['endpoint', `${where}host ${node}, network ${profiles.join(', ')}, ${endpointId}`]);
-  }
-  printList(out, 'table', PAIR, rows);
+  printList(out, format, PAIR, rows, {
+    ...{ address: formatAddress(address), inUse: holds !== undefined, holder: holds, pool: pool?.name },
+    ...{ block: block && formatCidr(block.cidr), affinity: block?.affinity ?? undefined },
+    ...{ handle: holder?.handle_id, attributes: holder?.secondary, endpoints },
+  });
   return holder ? 0 : 1;
 }

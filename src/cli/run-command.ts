@@ -29,7 +29,7 @@ export async function runCommand(
   env: Environment,
   out: Output,
 ): Promise<number> {
-  if (args.includes('--help')) {
+  if (args.some(isHelp)) {
     out.line(usageOf(command));
     return 0;
   }
@@ -45,12 +45,26 @@ export async function runCommand(
   }
 }
 
-/** What `--help` says of the commands: by group, usage and then what it does. */
-export function commandsHelp(): string {
-  const groups = [...new Set(COMMANDS.map(({ group = OTHER }) => group))];
+/** Whether a word asks for help. */
+export function isHelp(word: string): boolean {
+  return word === '--help' || word === '-h';
+}
+
+/** What is to be said of a command, or of all that begin with these words (`ipam`); undefined where none does. */
+export function helpOf(words: readonly string[]): string | undefined {
+  const found = findCommand(words);
+  if (found) return usageOf(found.command);
+  const prefix = `${words.join(' ')} `;
+  const several = COMMANDS.filter(({ name }) => name.startsWith(prefix));
+  return several.length > 0 ? commandsHelp(several) : undefined;
+}
+
+/** What `--help` says of commands: by group, usage and then what it does. */
+export function commandsHelp(among = COMMANDS): string {
+  const groups = [...new Set(among.map(({ group = OTHER }) => group))];
   return groups
     .map(heading => {
-      const commands = COMMANDS.filter(({ group = OTHER }) => group === heading);
+      const commands = among.filter(({ group = OTHER }) => group === heading);
       const lines = commands.map(
         ({ name, usage, help }) => `  calico-libnetwork ${name} ${usage}`.trimEnd() + `\n      ${help}`,
       );

@@ -51,6 +51,12 @@ export function printableText(text: string): string {
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?');
 }
 
+/** The same for lines as a terminal gets them: line ends and the colours of {@link printTable} stay. */
+export function printableLines(text: string): string {
+  const ours = /(\n|\x1b\[(?:0|1|2|31|32|33)m)|[\u0000-\u001f\u007f-\u009f]/g;
+  return text.replaceAll(ours, (_all, kept?: string) => kept ?? '?');
+}
+
 function painted(text: string, color: Color | 'bold', hasColors: boolean): string {
   return hasColors && text !== '' ? `\x1b[${CODES[color]}m${text}\x1b[0m` : text;
 }

@@ -1,4 +1,5 @@
 import { loadConfig } from '../config.js';
+import { RequestError } from '../errors.js';
 import { InvalidFileError, titleOf, writeResources } from '../resources/write.js';
 import type { WriteVerb } from '../resources/write-plan.js';
 import { parseArguments, noMoreWords } from './arguments.js';
@@ -6,6 +7,9 @@ import { InvalidInputError } from './command.js';
 import type { Run } from './command.js';
 import { withDatastore } from './datastore.js';
 import { FILE_OPTIONS, readResourceFiles } from './resource-input.js';
+
+/** Of a file that is another kind of file there may be thousands. */
+const MOST_MESSAGES = 100;
 
 /**
  * `apply`, `create` and `replace`: one line for each resource. Exit status 0: all is as the files say; 1: refused or not
@@ -29,9 +33,16 @@ export function writing(verb: WriteVerb): Run {
         });
       } catch (error) {
         if (!(error instanceof InvalidFileError)) throw error;
-        throw new InvalidInputError(`nothing was written:\n${error.message}`);
+        const text = ['nothing was written:', ...firstOf(error.messages)].join('\n');
+        throw error.isRefusal ? new RequestError(text) : new InvalidInputError(text);
       }
       return 0;
     });
   };
+}
+
+/** As many messages as somebody reads, and how many there are besides. */
+function firstOf(messages: readonly string[]): string[] {
+  const more = messages.length - MOST_MESSAGES;
+  return more <= 1 ? [...messages] : [...messages.slice(0, MOST_MESSAGES), `and ${more} mistakes more`];
 }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { RequestError } from '../errors.js';
+import { reason, RequestError } from '../errors.js';
 
 /** Where etcd is and how to be let in. */
 export interface EtcdOptions {
@@ -63,13 +63,22 @@ export interface TlsFiles {
  * Reads the TLS files as they are now. Called for every new connection, so that a certificate replaced on disk
  * is used without a restart.
  *
- * @throws Error of `fs` which names the file
+ * @throws Error that names the setting and the file
  */
 export function readTlsFiles(options: CheckedOptions): TlsFiles | undefined {
   if (!options.secure || (options.caFile === undefined && options.certFile === undefined)) return undefined;
   const { caFile, certFile, keyFile } = options;
   // etcd3 hands an absent root on to grpc-js, which then takes the system's; only its type says otherwise.
-  const rootCertificate = (caFile === undefined ? null : readFileSync(caFile)) as Buffer;
+  const rootCertificate = (caFile === undefined ? null : fileOf('ETCD_CA_CERT_FILE', caFile)) as Buffer;
   if (certFile === undefined || keyFile === undefined) return { rootCertificate };
-  return { rootCertificate, privateKey: readFileSync(keyFile), certChain: readFileSync(certFile) };
+  const privateKey = fileOf('ETCD_KEY_FILE', keyFile);
+  return { rootCertificate, privateKey, certChain: fileOf('ETCD_CERT_FILE', certFile) };
+}
+
+function fileOf(setting: string, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new Error(`${setting} cannot be read: ${reason(error)}`, { cause: error });
+  }
 }

@@ -9,6 +9,7 @@ import { mtu } from './mtu.js';
 import { name } from './name.js';
 import { discovery, sockets } from './plugin.js';
 import { pools } from './pools.js';
+import { profiles } from './profiles.js';
 import { programs } from './programs.js';
 import type { Subject } from './subject.js';
 import { tls } from './tls.js';
@@ -16,6 +17,6 @@ import { tls } from './tls.js';
 /** Everything that is looked at, in the order it is told. To add a check: a file here, and a place in this list. */
 export const CHECKS: readonly Check<Subject>[] = [
   ...[programs, docker, order, daemon, sockets, discovery],
-  ...[etcd, tls, clock, name, pools],
+  ...[etcd, tls, clock, name, pools, profiles],
   ...[felix, forwarding, sources, firewall, rules, mtu],
 ];

@@ -6,11 +6,16 @@ import { POLICY_TABLE } from '../host/nft-policy-names.js';
 import { run } from '../host/run.js';
 import { ok, problem, warning } from './finding.js';
 import type { Check, Verdict } from './finding.js';
+import { isContainer } from './mtu.js';
 import type { Subject } from './subject.js';
 
 const RESTORE =
   'start the daemon, which puts it back within seconds; if it runs, look for `cannot bring the host up to date` in its log';
-const OUR_TABLE = 'table inet calico_libnetwork';
+/** Our tables, and what is not so without them. */
+const TABLES = {
+  'table inet calico_libnetwork': 'nothing is masqueraded, and no port is published',
+  [`table inet ${POLICY_TABLE}`]: 'no policy is enforced, networks are not isolated',
+};
 
 /** The host's firewall lets containers' packets pass: Docker sets the policy of FORWARD to DROP. */
 export const firewall: Check<Subject> = {
@@ -50,21 +55,23 @@ export function judgeFirewall(tables: readonly FilterTable[]): Verdict[] {
   ];
 }
 
-/** The daemon's own rules are there: masquerading and published ports. */
+/** The daemon's own rules are there: masquerading, published ports, policy. */
 export const rules: Check<Subject> = {
   name: 'nftables',
-  async look({ config, daemon }) {
+  async look({ config, daemon, links }) {
     if (config.dataplane === 'felix') return [judgeBesideFelix(await hasPolicyTable())];
-    return [judgeRules(await run('nft', ['list', 'tables']), daemon !== undefined)];
+    const containers = (await links()).filter(isContainer).length;
+    return judgeRules(await run('nft', ['list', 'tables']), daemon !== undefined, containers);
   },
 };
 
-/** `tables`: as `nft list tables` prints them. */
-export function judgeRules(tables: string, isServing: boolean): Verdict {
-  const isThere = tables.split('\n').includes(OUR_TABLE);
-  if (isThere) return ok(`${OUR_TABLE} is there`);
-  if (!isServing) return ok('no daemon runs, and has left no rules');
-  return problem(`${OUR_TABLE} is missing: nothing is masqueraded, and no port is published`, RESTORE);
+/** `tables`: as `nft list tables` prints them. They stay in force without a daemon, as long as nobody flushes them. */
+export function judgeRules(tables: string, isServing: boolean, containers: number): Verdict[] {
+  const there = new Set(tables.split('\n'));
+  if (!isServing && containers === 0) return [ok('no daemon runs, and there are no containers')];
+  return Object.entries(TABLES).map(([table, without]) =>
+    there.has(table) ? ok(`${table} is there`) : problem(`${table} is missing: ${without}`, RESTORE),
+  );
 }
 
 /** `isThere`: the policy table that only a daemon without Felix keeps. */

@@ -20,7 +20,7 @@ export function judgeMtu(uplink: number, configured: number | undefined, links: 
       `CALICO_LIBNETWORK_VETH_MTU is ${configured}, but the way out takes ${uplink} bytes: ${lost}`,
       `unset it, or set it to at most ${uplink}, and restart the containers`,
     );
-  const containers = links.filter(({ name, kind }) => kind === 'veth' && name.startsWith('cali'));
+  const containers = links.filter(isContainer);
   const large = containers.filter(link => link.mtu > uplink);
   if (large.length > 0)
     return problem(
@@ -28,4 +28,9 @@ export function judgeMtu(uplink: number, configured: number | undefined, links: 
       'restart these containers: the MTU of the interface with the default route has become smaller since, or `-o mtu=` is too large',
     );
   return ok(`containers' interfaces fit the way out (${uplink} bytes)`);
+}
+
+/** Whether an interface of the host is the end of a container's. */
+export function isContainer({ name, kind }: Link): boolean {
+  return kind === 'veth' && name.startsWith('cali');
 }

@@ -1,4 +1,4 @@
-import type { Store } from '../datastore/store.js';
+import type { Entry, Store } from '../datastore/store.js';
 import { ConflictError, DatastoreError, reason, RequestError } from '../errors.js';
 import { deletePool, whyPoolIsNeeded } from '../ipam/pool-removal.js';
 import { parseIpPool } from '../model/ip-pool.js';
@@ -6,8 +6,8 @@ import { node } from './endpoint.js';
 import { ipPool } from './ip-pool.js';
 import type { Kind } from './kind.js';
 import { fixedOrder, globalNetworkPolicy, networkPolicy, tier, tierOf } from './policy.js';
-import { getResource, listResources } from './stored-resource.js';
-import type { StoredResource } from './stored-resource.js';
+import { findResource, listResources, whyUnreadable } from './stored-resource.js';
+import type { Found, StoredResource } from './stored-resource.js';
 
 /** A resource that is to go. */
 export interface Deletion {
@@ -23,7 +23,7 @@ export interface Deletion {
 export interface DeleteOptions {
   /** What is not there is no fault. */
   readonly skipNotExists: boolean;
-  /** Pools that are in use, too. */
+  /** Pools that are in use, too, and what cannot be read. */
   readonly force: boolean;
   done(deletion: Deletion, outcome: 'deleted' | 'was not there'): void;
 }
@@ -42,22 +42,23 @@ export async function deleteResources(
     ...deletions.filter(({ kind }) => kind !== tier),
     ...deletions.filter(({ kind }) => kind === tier),
   ];
-  const found: { deletion: Deletion; stored: StoredResource | undefined }[] = [];
+  const found: { deletion: Deletion; what: Found }[] = [];
   const messages: string[] = [];
   for (const deletion of ordered) {
-    const stored = await getResource(store, deletion.kind, deletion.namespace, deletion.name);
-    const why = stored ? await whyNot(store, deletion, stored, ordered, options.force) : undefined;
-    if (!stored && !options.skipNotExists)
-      messages.push(`${deletion.place}${title(deletion)} does not exist`);
+    const what = await findResource(store, deletion.kind, deletion.namespace, deletion.name);
+    const why = await whyNot(store, deletion, what, ordered, options);
     if (why !== undefined) messages.push(`${deletion.place}${why}`);
-    found.push({ deletion, stored });
+    found.push({ deletion, what });
   }
-  if (messages.length > 0) throw new RequestError(messages.join('\n'));
+  if (messages.length > 0)
+    throw new RequestError([...(found.length > 1 ? ['nothing was deleted:'] : []), ...messages].join('\n'));
   let count = 0;
-  for (const { deletion, stored } of found) {
+  for (const { deletion, what } of found) {
+    const entry = what.stored?.entry ?? what.unreadable;
     try {
-      if (stored) await carryOut(store, deletion, stored, options.force);
-      options.done(deletion, stored ? 'deleted' : 'was not there');
+      if (what.stored && deletion.kind === ipPool) await deletePool(store, what.stored.entry, options.force);
+      else if (entry) await carryOut(store, deletion, entry);
+      options.done(deletion, entry ? 'deleted' : 'was not there');
       count += 1;
     } catch (error) {
       if (found.length === 1) throw error;
@@ -75,6 +76,19 @@ function title({ kind, namespace, name }: Deletion): string {
 }
 
 async function whyNot(
+  store: Store,
+  deletion: Deletion,
+  { stored, unreadable }: Found,
+  all: readonly Deletion[],
+  { skipNotExists, force }: DeleteOptions,
+): Promise<string | undefined> {
+  if (stored) return whyNotStored(store, deletion, stored, all, force);
+  if (unreadable && force && deletion.kind.readOnly === undefined) return undefined;
+  if (unreadable) return whyUnreadable(deletion.kind, deletion.name);
+  return skipNotExists ? undefined : `${title(deletion)} does not exist`;
+}
+
+async function whyNotStored(
   store: Store,
   { kind, name, resourceVersion }: Deletion,
   { document, entry }: StoredResource,
@@ -108,14 +122,7 @@ async function whyNot(
   return undefined;
 }
 
-async function carryOut(
-  store: Store,
-  deletion: Deletion,
-  { entry }: StoredResource,
-  force: boolean,
-): Promise<void> {
-  if (deletion.kind === ipPool) return deletePool(store, entry, force);
-  const { key, revision } = entry;
+async function carryOut(store: Store, deletion: Deletion, { key, revision }: Entry): Promise<void> {
   const result = await store.transact({
     compare: [{ key, is: 'revision', revision }],
     then: [{ delete: key }],

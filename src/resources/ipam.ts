@@ -43,7 +43,11 @@ export const ipamConfiguration: Kind = {
           text: 'without blocks of its own and without strictAffinity a host would only borrow: set strictAffinity: true, or leave this out',
         });
       if (spec.strictAffinity !== true && numberOrZero(spec.maxBlocksPerHost) > 0)
-        say({ path: [...at, 'maxBlocksPerHost'], text: 'needs strictAffinity: true' });
+        say({
+          path: [...at, 'maxBlocksPerHost'],
+          text: 'without strictAffinity: true a host that has so many takes addresses from blocks of others',
+          isNote: true,
+        });
     },
   ),
   complete: spec => ({

@@ -8,6 +8,8 @@ export interface Problem {
   readonly text: string;
   /** Set where the field is one that we do not know: its value, which may be stored just so by a newer Calico. */
   readonly unknown?: { readonly value: unknown };
+  /** Nothing is wrong with the document: what the datastore has stands against it. */
+  readonly isRefusal?: boolean;
   /** Nothing is wrong, but a person should know. */
   readonly isNote?: boolean;
 }
@@ -15,10 +17,14 @@ export interface Problem {
 /** Takes note of a problem. */
 export type Say = (problem: Problem) => void;
 
-/** A path as a person writes it: `spec.ingress[0].source.nets[1]`. */
+/** A path as a person writes it: `spec.ingress[0].source.nets[1]`; names that one could misread are in quotes. */
 export function fieldText(path: Path): string {
   return path
-    .map((part, index) => (typeof part === 'number' ? `[${part}]` : index === 0 ? part : `.${part}`))
+    .map((part, index) => {
+      if (typeof part === 'number') return `[${part}]`;
+      const name = /^[\w./-]+$/.test(part) ? part : JSON.stringify(part);
+      return index === 0 ? name : `.${name}`;
+    })
     .join('');
 }
 

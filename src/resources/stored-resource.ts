@@ -37,6 +37,30 @@ export function keysOf(kind: Kind, namespace: string | undefined, name: string, 
   return names.map(stored => prefix + stored);
 }
 
+/** What is stored under a name. */
+export interface Found {
+  readonly stored?: StoredResource | undefined;
+  /** Something is there, but no resource of the kind. */
+  readonly unreadable?: Entry | undefined;
+}
+
+/** What is stored under the name of a resource, readable or not. One or two round trips. */
+export async function findResource(
+  store: Store,
+  kind: Kind,
+  namespace: string | undefined,
+  name: string,
+): Promise<Found> {
+  let unreadable: Entry | undefined;
+  for (const key of keysOf(kind, namespace, name)) {
+    const entry = await store.get(key);
+    const document = entry && parseStored(kind, entry);
+    if (entry && document) return { stored: { document, entry } };
+    unreadable ??= entry;
+  }
+  return { unreadable };
+}
+
 /** A resource as it is stored; undefined where there is none, or what is there cannot be read. One or two round trips. */
 export async function getResource(
   store: Store,
@@ -44,12 +68,12 @@ export async function getResource(
   namespace: string | undefined,
   name: string,
 ): Promise<StoredResource | undefined> {
-  for (const key of keysOf(kind, namespace, name)) {
-    const entry = await store.get(key);
-    const document = entry && parseStored(kind, entry);
-    if (entry && document) return { document, entry };
-  }
-  return undefined;
+  return (await findResource(store, kind, namespace, name)).stored;
+}
+
+/** What to do about something under a resource's name that is none. */
+export function whyUnreadable(kind: Kind, name: string): string {
+  return `what etcd has as ${kind.kind} ${name} cannot be read: see who wrote it; delete ${kind.kind.toLowerCase()} ${name} --force removes it`;
 }
 
 /**

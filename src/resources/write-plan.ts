@@ -7,7 +7,7 @@ import type { ResourceDocument } from './kind.js';
 import type { Path, Problem } from './problem.js';
 import type { FileResource } from './resource-file.js';
 import { merged } from './shape.js';
-import { formatStored, getResource, keysOf, printable } from './stored-resource.js';
+import { findResource, formatStored, keysOf, printable, whyUnreadable } from './stored-resource.js';
 import type { StoredResource } from './stored-resource.js';
 import type { Surroundings } from './surroundings.js';
 
@@ -46,17 +46,20 @@ export async function planWrite(
   const { kind, name, namespace } = document;
   const title = `${kind.kind} ${name}`;
   if (kind.readOnly !== undefined)
-    return refusal(['kind'], `${kind.kind} cannot be written: ${kind.readOnly}`);
+    return { problems: [{ path: ['kind'], text: `${kind.kind} cannot be written: ${kind.readOnly}` }] };
   const isNamed = !own.some(
     ({ path }) => path[0] === 'metadata' && (path.length === 1 || path[1] === 'name'),
   );
-  const stored = isNamed ? await getResource(store, kind, namespace, name) : undefined;
+  const { stored, unreadable } = isNamed ? await findResource(store, kind, namespace, name) : {};
   if (stored && verb === 'create')
-    return skipExists ? { outcome: 'skipped' } : refusal([], `${title} exists already: use apply or replace`);
+    return skipExists
+      ? { outcome: 'skipped' }
+      : { problems: [refusal([], `${title} exists already: use apply or replace`)] };
   if (stored && isSame(raw, stored.document)) return { outcome: 'unchanged' };
   const problems = own.filter(problem => problem.isNote !== true && !isStoredSo(problem, stored));
-  if (!stored && verb === 'replace' && isNamed)
-    problems.push({ path: [], text: `${title} does not exist: use apply or create` });
+  if (unreadable) problems.push(refusal([], whyUnreadable(kind, name)));
+  else if (!stored && verb === 'replace' && isNamed)
+    problems.push(refusal([], `${title} does not exist: use apply or create`));
   if (problems.length > 0) return { problems };
   const fresh = desired(document, stored?.document);
   const keys = keysOf(kind, namespace, name, fresh.spec);
@@ -133,12 +136,12 @@ function staleness({ metadata }: ResourceDocument, stored: StoredResource): Prob
   const { resourceVersion: asked } = metadata;
   const { resourceVersion: found } = stored.document.metadata;
   if (asked === undefined || asked === '' || asked === found) return undefined;
-  return {
-    path: ['metadata', 'resourceVersion'],
-    text: `somebody has changed it since: it is ${String(found)} now and not ${String(asked)}; get it again, or take resourceVersion out to overwrite`,
-  };
+  return refusal(
+    ['metadata', 'resourceVersion'],
+    `somebody has changed it since: it is ${String(found)} now and not ${String(asked)}; get it again, or take resourceVersion out to overwrite`,
+  );
 }
 
-function refusal(path: Path, text: string): Refusal {
-  return { problems: [{ path, text }] };
+function refusal(path: Path, text: string): Problem {
+  return { path, text, isRefusal: true };
 }

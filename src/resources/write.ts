@@ -22,7 +22,11 @@ export interface WriteOptions {
 
 /** The resources of a file cannot be written, and none was. */
 export class InvalidFileError extends Error {
-  constructor(readonly messages: readonly string[]) {
+  /** `isRefusal`: the files are valid; what the datastore has stands against them. */
+  constructor(
+    readonly messages: readonly string[],
+    readonly isRefusal = false,
+  ) {
     super(messages.join('\n'));
   }
 }
@@ -41,14 +45,17 @@ export async function writeResources(
 ): Promise<void> {
   const ordered = inOrder(resources);
   const messages = twice(ordered);
+  let isRefusal = messages.length === 0;
   const around = await Surroundings.read(store);
   const plans: { resource: FileResource; plan: WritePlan }[] = [];
   for (const resource of ordered) {
     const plan = await planWrite(store, options.verb, resource, around, options.skipExists);
-    if ('problems' in plan) messages.push(...plan.problems.map(problem => resource.message(problem)));
-    else plans.push({ resource, plan });
+    if ('problems' in plan) {
+      messages.push(...plan.problems.map(problem => resource.message(problem)));
+      isRefusal &&= plan.problems.every(problem => problem.isRefusal === true);
+    } else plans.push({ resource, plan });
   }
-  if (messages.length > 0) throw new InvalidFileError(messages);
+  if (messages.length > 0) throw new InvalidFileError(messages, isRefusal);
   for (const { problems, message } of ordered)
     for (const problem of problems.filter(({ isNote }) => isNote)) options.note(message(problem));
   let written = 0;

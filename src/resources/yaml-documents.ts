@@ -55,6 +55,8 @@ export function parseYamlDocuments(text: string, file: string): YamlDocument[] {
     const fail = (offset: number, text: string) =>
       new RequestError(`${file}:${counter.linePos(offset).line}: ${text}`);
     const [error] = document.errors;
+    // Its parser is recursive, and does not say so in each place.
+    if (error?.message.includes('call stack')) throw new RequestError(`${file}: is nested too deep`);
     if (error) throw fail(error.pos[0], `this is no YAML: ${firstLine(error.message)}`);
     const reader = new Reader(fail, budget);
     const value = reader.read(document.contents, 0);

@@ -17,7 +17,7 @@ import { freePorts, startEtcd } from './etcd-process.js';
 import type { EtcdProcess } from './etcd-process.js';
 
 /** Those that look at etcd and Docker, each a real or a pretended one: the host itself is another test's. */
-const LOOKED_AT = ['docker', 'etcd', 'clock', 'TLS files', 'node name', 'pools'];
+const LOOKED_AT = ['docker', 'etcd', 'clock', 'TLS files', 'node name', 'pools', 'profiles'];
 const SECRET = 'correct horse battery';
 
 const folder = mkdtempSync(join(tmpdir(), 'calico-doctor-'));

@@ -113,6 +113,18 @@ test('ipam show: pools, blocks, one address', async () => {
     { kind: 'pool', name: 'main', total: 256, used: 3, blocks: 3 },
     { name: 'six' },
   ]);
+  const plain = JSON.parse((await run('ipam', 'show', `--ip=${used}`, '-o', 'json')).out) as object;
+  expect(plain).toMatchObject({ address: used, inUse: true, pool: 'main', endpoints: expect.any(Array) });
+  expect((await run('ipam', 'show', '--ip=203.0.113.9')).out).toMatch(/^state +free, and in no pool$/m);
+  expect(JSON.parse((await run('ipam', 'show', '--show-configuration', '-o', 'json')).out)).toMatchObject({
+    ...{ strictAffinity: false, autoAllocateBlocks: true },
+  });
+  expect(await run('ipam', 'show', '--show-blocks', `--ip=${used}`)).toMatchObject({
+    ...{
+      status: 2,
+      err: expect.stringContaining('give one of --show-blocks, --ip and --show-configuration'),
+    },
+  });
   const one = await run('ipam', 'show', `--ip=${used}`);
   expect(one.status).toBe(0);
   expect(one.out).toMatch(/^state +in use: for MAC 02:00:00:00:00:01 of host gone$/m);
@@ -173,7 +185,9 @@ test('ipam configure: changes what is named, refuses what does not fit together'
   });
   const wrong = await run('ipam', 'configure', '--strictaffinity=false');
   expect(wrong.status).toBe(2);
-  expect(wrong.err).toMatch(/^calico-libnetwork: maxBlocksPerHost: needs strictAffinity: true\nusage: /);
+  expect(wrong.err).toMatch(
+    /^calico-libnetwork: --max-blocks-per-host needs --strictaffinity=true; 0 takes the limit away\nusage: /,
+  );
   expect((await run('ipam', 'configure', '--strictaffinity=maybe')).err).toContain(
     'is true or false, not "maybe"',
   );

@@ -101,7 +101,7 @@ test('apply, get, replace and delete, from files and from standard input', async
   const edited = policy.replace('"order": 10', '"order": 20');
   expect((await run('replace -f -', edited)).status).toBe(0);
   const second = await run('replace -f -', policy.replace('"order": 10', '"order": 30'));
-  expect(second.status).toBe(2);
+  expect(second.status).toBe(1);
   expect(second.err).toMatch(/standard input:\d+: metadata\.resourceVersion: somebody has changed it since/);
   expect((await run('get -f - -o json', policy)).out).toContain('"order": 20');
   expect(await run(`delete -f ${pools}`)).toMatchObject({
@@ -113,6 +113,7 @@ test('apply, get, replace and delete, from files and from standard input', async
     status: 0,
     out: 'NetworkPolicy allow-web deleted\nNetworkPolicy nothing was not there\n',
   });
+  expect((await run('get np -A -o=json')).out).toContain('"elsewhere"');
   expect(await run('get ippool one')).toEqual({
     ...{ status: 1, out: '', err: 'calico-libnetwork: IPPool one does not exist\n' },
   });
@@ -167,17 +168,50 @@ describe('what cannot be read', () => {
     expect(err).toMatch(message);
   });
 
-  test('no file, a folder, nothing named', async () => {
+  test('no file, nothing named', async () => {
     expect(await run(`apply -f ${directory}/none`)).toMatchObject({
       status: 2,
-      err: expect.stringMatching(/ENOENT/),
+      err: expect.stringMatching(/none cannot be read: there is no such file$/m),
     });
-    expect(await run(`apply -f ${directory}`)).toMatchObject({
-      status: 2,
-      err: expect.stringMatching(/EISDIR/),
+    expect(await run('apply -f -', '')).toMatchObject({
+      ...{ status: 2, err: 'calico-libnetwork: there is no resource in standard input\n' },
     });
     expect(await run('apply')).toMatchObject({ status: 2, err: expect.stringMatching(/-f FILE is missing/) });
   });
+});
+
+test('a folder: its YAML and JSON, checked together', async () => {
+  const folder = mkdtempSync(join(directory, 'pools-'));
+  expect(await run(`apply -f ${folder}`)).toMatchObject({
+    status: 2,
+    err: expect.stringMatching(/there is no resource in .*pools-/),
+  });
+  writeFileSync(join(folder, 'b.yml'), POOL('two', '10.2.0.0/16'));
+  writeFileSync(join(folder, 'a.yaml'), POOL('one', '10.1.0.0/16'));
+  writeFileSync(join(folder, 'notes.txt'), 'no resource');
+  expect(await run(`apply -f ${folder}`)).toMatchObject({
+    ...{ status: 0, out: 'IPPool one created\nIPPool two created\n' },
+  });
+  writeFileSync(join(folder, 'c.json'), '{"kind": "IPPool"}');
+  expect(await run(`create --skip-exists -f ${folder}`)).toMatchObject({
+    status: 2,
+    err: expect.stringMatching(/c\.json:1: /),
+  });
+});
+
+test('refused by what is stored: status 1; not a valid file: status 2', async () => {
+  const pool = file('one.yaml', POOL('one', '10.1.0.0/16'));
+  expect(await run(`replace -f ${pool}`)).toMatchObject({ status: 1, out: '' });
+  expect(await run(`apply -f ${pool}`)).toMatchObject({ status: 0 });
+  expect(await run(`create -f ${pool}`)).toMatchObject({
+    status: 1,
+    err: expect.stringMatching(/nothing was written:\n.*one\.yaml:1: IPPool one exists already/),
+  });
+  const many = await run(`apply -f ${file('many.yaml', '---\nkind: x\n'.repeat(1000))}`);
+  expect(many.err.trimEnd().split('\n')).toHaveLength(102);
+  expect(many).toMatchObject({ status: 2, err: expect.stringMatching(/^and 1900 mistakes more$/m) });
+  const bad = file('bad.yaml', `${POOL('one', '10.1.0.0/16')}---\n${POOL('two', '10.2.0.1/16')}`);
+  expect(await run(`create -f ${bad}`)).toMatchObject({ status: 2, out: '' });
 });
 
 test('etcd away: status 3; no password is ever printed', async () => {
@@ -193,11 +227,49 @@ test('etcd away: status 3; no password is ever printed', async () => {
   expect(err).not.toContain('hunter2');
 });
 
+test('a TLS file that is not there is named with its setting', async () => {
+  const env = { ETCD_ENDPOINTS: 'https://127.0.0.1:1', ETCD_CA_CERT_FILE: `${directory}/no-ca.pem` };
+  const { status, err } = await command(['get', 'pools'], env);
+  expect(status).toBe(3);
+  expect(err).toContain('ETCD_CA_CERT_FILE cannot be read: ENOENT');
+});
+
+test.each([
+  ['version', 0, /^\d+\.\d+\.\d+\n$/],
+  ['-h', 0, /^The daemon$/m],
+  ['serve --help', 0, /^The daemon$/m],
+  ['help get', 0, /^usage: calico-libnetwork get /],
+  ['ipam --help', 0, /^ {2}calico-libnetwork ipam show /m],
+  ['ipam', 2, /^"ipam" is the beginning of a command\n/],
+  ['nothing', 2, /^there is no command "nothing"\n/],
+])('calico-libnetwork %s', async (words, status, text) => {
+  const ran = await command(words.split(' '), {});
+  expect(ran.status).toBe(status);
+  expect(status === 0 ? ran.out : ran.err).toMatch(text);
+});
+
+test('a reader that goes away changes no exit status', () => {
+  const bad = file('unknown.yaml', 'kind: x\n');
+  const script = `"$0" dist/main.js apply -f ${bad} 2>&1 >/dev/null | true; echo "$PIPESTATUS"`;
+  const { stdout } = spawnSync('bash', ['-c', script, process.execPath], {
+    env: { PATH: process.env['PATH'], ETCD_ENDPOINTS: etcd.endpoint },
+    encoding: 'utf8',
+  });
+  expect(stdout).toBe('2\n');
+});
+
 test('control characters in names from etcd do not reach the terminal', async () => {
   const name = 'evil\u001b[2J';
   const value = JSON.stringify({ kind: 'Profile', metadata: { name }, spec: {} });
   await store.transact({ compare: [], then: [{ put: resourceKey('profiles', name), value }] });
   expect((await run('get profiles')).out).toBe('NAME      LABELS\nevil?[2J\n');
+  // Lines and errors are cleaned where a process writes them.
+  const junk = [{ put: resourceKey('ippools', name), value: 'no JSON' }];
+  await store.transact({ compare: [], then: junk });
+  const check = await command(['ipam', 'check'], { ETCD_ENDPOINTS: etcd.endpoint });
+  expect(check).toMatchObject({ status: 1, out: expect.stringContaining('evil?[2J') });
+  const get = await command(['get', 'ippool', name], { ETCD_ENDPOINTS: etcd.endpoint });
+  expect(get).toMatchObject({ status: 1, err: expect.stringContaining('IPPool evil?[2J cannot be read') });
 });
 
 test('a real terminal gets colours and a table of its width; a pipe neither', () => {

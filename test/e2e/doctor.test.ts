@@ -237,7 +237,8 @@ describe('what is broken, it names; what is mended, it names no more', () => {
   it('a daemon that hangs, while the firewall loses our rules', async () => {
     process.kill(daemon.pid, 'SIGSTOP');
     try {
-      await host.run(['nft', 'delete', 'table', 'inet', 'calico_libnetwork']);
+      for (const table of ['calico_libnetwork', 'calico_policy'])
+        await host.run(['nft', 'delete', 'table', 'inet', table]);
       await host.run(['iptables', '-F', 'DOCKER-USER']);
       const { code, checks } = await doctor();
       expect(code).toBe(1);
@@ -245,6 +246,7 @@ describe('what is broken, it names; what is mended, it names no more', () => {
       for (const text of [
         'problem FORWARD: the policy of FORWARD is DROP, and the rules that accept cali+ are not in DOCKER-USER',
         'problem nftables: table inet calico_libnetwork is missing',
+        'problem nftables: table inet calico_policy is missing',
         'problem plugin sockets: /run/docker/plugins/calico.sock is open, but does not answer',
         'problem daemon: the daemon does not answer at CALICO_LIBNETWORK_METRICS_ADDRESS',
       ])

@@ -3,9 +3,9 @@ import { describe, expect, it, test } from 'vitest';
 import { parseArguments } from '../../src/cli/arguments.js';
 import { COMMANDS } from '../../src/cli/commands.js';
 import { UsageError } from '../../src/cli/command.js';
-import { formatYaml } from '../../src/cli/format.js';
-import { commandsHelp, findCommand, runCommand } from '../../src/cli/run-command.js';
-import { printTable } from '../../src/cli/table.js';
+import { formatYaml, printList } from '../../src/cli/format.js';
+import { commandsHelp, findCommand, helpOf, runCommand } from '../../src/cli/run-command.js';
+import { printableLines, printTable } from '../../src/cli/table.js';
 import { kindOfWord, KINDS } from '../../src/resources/kinds.js';
 import { percent } from '../../src/ipam/usage.js';
 import { parseYamlDocuments } from '../../src/resources/yaml-documents.js';
@@ -56,7 +56,10 @@ describe('help', () => {
 
   test.each(COMMANDS.map(command => [command.name, command] as const))('%s --help: usage and an example', async (name, command) => {
     const lines: string[] = [];
-    expect(await runCommand(command, ['--help'], {}, { ...noOutput, line: text => void lines.push(text) })).toBe(0);
+    for (const help of ['--help', '-h'])
+      expect(await runCommand(command, [help], {}, { ...noOutput, line: text => void lines.push(text) })).toBe(0);
+    expect(lines[1]).toBe(lines[0]);
+    expect(helpOf(name.split(' '))).toBe(lines[0]);
     expect(lines.join('\n')).toContain(`usage: calico-libnetwork ${name}`);
     // The example is a command that there is.
     const [, ...words] = command.example.split(' ');
@@ -73,6 +76,14 @@ describe('help', () => {
   }); // prettier-ignore
 });
 
+it('help on the beginning of commands names these, and no others', () => {
+  const several = helpOf(['ipam']) ?? '';
+  for (const name of ['ipam check', 'ipam show', 'ipam release', 'ipam configure'])
+    expect(several).toContain(`calico-libnetwork ${name}`);
+  expect(several).not.toContain('network ls');
+  for (const words of [[], ['i'], ['ipam', 'nothing'], ['nothing']]) expect(helpOf(words)).toBeUndefined();
+});
+
 describe('words and options', () => {
   const options = { output: { type: 'string', short: 'o' }, force: { type: 'boolean' } } as const;
 
@@ -80,6 +91,7 @@ describe('words and options', () => {
     [['a', '-o', 'yaml', 'b'], { output: 'yaml' }, ['a', 'b']],
     [['--output=yaml', '--force', 'a'], { output: 'yaml', force: true }, ['a']],
     [['-oyaml'], { output: 'yaml' }, []],
+    [['-o=yaml', 'a=b'], { output: 'yaml' }, ['a=b']],
     [['a', '--', '--force'], {}, ['a', '--force']],
   ])('%j', (args, values, words) => expect(parseArguments(args, options)).toEqual({ values, words }));
 
@@ -119,6 +131,33 @@ it('YAML that is printed is read as it was', () => {
     }),
   );
 });
+
+it('what others wrote has no control characters in YAML and JSON, and is read as it was', () => {
+  const value = { uid: 'a\u001b[31m\u009b31m', text: 'one\ntwo\u007f', total: 'x' };
+  const lines: string[] = [];
+  const out = {
+    line: (text: string) => void lines.push(text),
+    error: () => undefined,
+    progress: () => undefined,
+  };
+  for (const format of ['yaml', 'json'] as const) printList(out, format, [], [], value);
+  for (const text of lines) {
+    expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
+    expect(parseYamlDocuments(text, 'f')[0]?.value).toEqual(value);
+  }
+  expect(lines).toHaveLength(2);
+});
+
+it('lines keep our colours, and no control characters of others', () => {
+  const [line = ''] = table([['a', 'b', 'c']], 80, true);
+  expect(printableLines(line)).toBe(line);
+  expect(printableLines('/calico/\u001b]0;x\u0007\u001b[2J\r\u009b31m\nnext')).toBe(
+    '/calico/?]0;x??[2J??31m\nnext',
+  );
+});
+
+it('YAML of what is counted has no more quotes than it needs', () =>
+  expect(formatYaml([{ total: 256n, name: undefined }])).toBe('- total: 256\n'));
 
 it.each([
   [0, 256n, '0%'],

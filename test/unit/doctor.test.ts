@@ -304,9 +304,18 @@ describe('the host', () => {
     );
     expect(judgeFirewall([table('ACCEPT')])[0]?.level).toBe('warning');
     expect(judgeFirewall([])[0]?.level).toBe('ok');
-    expect(judgeRules('table ip nat\ntable inet calico_libnetwork\n', true).level).toBe('ok');
-    expect(judgeRules('table ip nat\n', true).level).toBe('problem');
-    expect(judgeRules('', false).level).toBe('ok');
+    const ours = 'table inet calico_libnetwork\n';
+    const policy = 'table inet calico_policy\n';
+    const levels = (...of: Parameters<typeof judgeRules>) => judgeRules(...of).map(({ level }) => level);
+    expect(levels(`table ip nat\n${ours}${policy}`, true, 0)).toEqual(['ok', 'ok']);
+    expect(levels('table ip nat\n', true, 0)).toEqual(['problem', 'problem']);
+    expect(judgeRules(ours, true, 2)[1]?.text).toBe(
+      'table inet calico_policy is missing: no policy is enforced, networks are not isolated',
+    );
+    // What a daemon leaves stays in force; what somebody flushed meanwhile does not come back.
+    expect(levels(`${ours}${policy}`, false, 2)).toEqual(['ok', 'ok']);
+    expect(levels('', false, 2)).toEqual(['problem', 'problem']);
+    expect(levels('', false, 0)).toEqual(['ok']);
     expect(judgeBesideFelix(false).level).toBe('ok');
     expect(judgeBesideFelix(true)).toMatchObject({
       level: 'problem',

@@ -29,7 +29,11 @@ async function stored(plural: Plural, name: string) {
   return entry && objectOrEmpty(parseJson(entry.value));
 }
 
-async function remove(word: string, ...names: string[]): Promise<string[]> {
+function remove(word: string, ...names: string[]): Promise<string[]> {
+  return removeBy(false, word, ...names);
+}
+
+async function removeBy(force: boolean, word: string, ...names: string[]): Promise<string[]> {
   const kind = kindCalled(word);
   const lines: string[] = [];
   const namespace = kind.isNamespaced ? { namespace: 'libnetwork' } : {};
@@ -38,7 +42,7 @@ async function remove(word: string, ...names: string[]): Promise<string[]> {
     names.map(name => ({ kind, name, place: '', ...namespace })),
     {
       skipNotExists: false,
-      force: false,
+      force,
       done: ({ name }, outcome) => lines.push(`${name} ${outcome}`),
     },
   );
@@ -69,6 +73,24 @@ describe('verbs', () => {
       'f.yaml:1: IPPool c does not exist: use apply or create',
     ]);
   });
+
+  it.each(['no JSON', '{"spec": 5}', '{"kind": "IPPool", "metadata": {"name": "other"}, "spec": {}}'])(
+    'what is stored as %s is named, and can be removed',
+    async value => {
+      await put(store, resourceKey('ippools', 'a'), value);
+      const what = 'what etcd has as IPPool a cannot be read';
+      for (const verb of ['apply', 'create', 'replace'] as const)
+        expect(await write(pool('a', '10.0.0.0/16'), verb)).toEqual([
+          expect.stringMatching(`^f\\.yaml:1: ${what}: .* delete ippool a --force removes it$`),
+        ]);
+      await expect(remove('ippool', 'a')).rejects.toThrow(what);
+      await expect(remove('ippool', 'a', 'b')).rejects.toThrow(
+        /^nothing was deleted:\n.*\nIPPool b does not exist$/,
+      );
+      expect(await removeBy(true, 'ippool', 'a')).toEqual(['a deleted']);
+      expect(await write(pool('a', '10.0.0.0/16'))).toEqual(['IPPool a created']);
+    },
+  );
 
   it('a resourceVersion that is old is refused, and one that is right is not', async () => {
     await write(pool('a', '10.0.0.0/16'));
@@ -181,6 +203,11 @@ describe('what is stored', () => {
     ]);
     expect(await write(file({ x: [1] }))).toEqual(['IPPool a changed']);
     expect((await stored('ippools', 'a'))?.spec).toMatchObject({ natOutgoing: true, future: { x: [1] } });
+  });
+
+  it("an IPAMConfiguration as in Calico's documentation is taken", async () => {
+    const sample = resource('IPAMConfiguration', 'default', { strictAffinity: false, maxBlocksPerHost: 4 });
+    expect(await write(sample)).toEqual(['IPAMConfiguration default created']);
   });
 
   it("the IPAM configuration, in etcd's own form, fields of others kept", async () => {
