@@ -116,7 +116,7 @@ export class PolicyKeeper {
       () => new DatastoreError('policy is not known yet: the datastore is unreachable: check etcd'),
     );
     // Who joins is new: Docker tells whose it is a moment later.
-    if (this.parts.labelsCopied && this.resolver.asksForLabels) {
+    if (this.waitsForLabels()) {
       this.gate.close(endpointId);
       closed();
     }
@@ -200,9 +200,17 @@ export class PolicyKeeper {
     }
     if (endpoint.node !== this.parts.node) return resolver.setEndpoint(key, policyEndpoint(endpoint));
     const { endpointId } = endpoint;
+    const sandbox = this.parts.sandboxOf(endpointId);
+    // Who is in no container yet joins in a moment. Opened for so long, his address would look like one that its container
+    // has left when Join closes him, and he would wait until its flows are forgotten.
+    const isToJoin = this.isReady && !this.told.has(key) && (sandbox ?? endpoint.sandbox) === undefined;
+    if (isToJoin && this.waitsForLabels()) this.gate.close(endpointId);
     this.told.set(key, endpointId);
-    const isOpen = this.gate.isOpen(endpointId);
-    resolver.setEndpoint(key, policyEndpoint(endpoint, this.parts.sandboxOf(endpointId)), isOpen);
+    resolver.setEndpoint(key, policyEndpoint(endpoint, sandbox), this.gate.isOpen(endpointId));
+  }
+
+  private waitsForLabels(): boolean {
+    return this.parts.labelsCopied !== undefined && this.resolver.asksForLabels;
   }
 
   private note(source: PolicySource, keys: Iterable<string>): void {

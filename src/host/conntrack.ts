@@ -1,4 +1,5 @@
 import type { AttrStream } from 'netlink';
+import { HostError } from '../errors.js';
 import { bytesOf, eachAttribute, textOf } from './bytes.js';
 import { NetlinkSocket } from './netlink.js';
 import type { NetlinkRequest } from './netlink.js';
@@ -21,6 +22,10 @@ const FAMILIES = [AF.inet, AF.inet6];
 /** More ports than that are looked for in one dump of all flows of the protocol instead of a dump each. */
 const DUMPS = 8;
 const BATCH = 200;
+/** Flows that are held at once; a container may have had as many as the kernel remembers, 262,144 and more. */
+const AT_ONCE = 20_000;
+/** Rounds, after which others make flows as fast as they are forgotten. */
+const ROUNDS = 1_000;
 
 /** Protocols without a connection of their own, whose flows live as long as somebody sends. */
 export const PROTOCOL_NUMBERS = { udp: 17, sctp: 132 } as const;
@@ -46,71 +51,82 @@ export class Conntrack {
   ): Promise<number> {
     this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
     const number = PROTOCOL_NUMBERS[protocol];
-    const requests: NetlinkRequest[] = [];
+    const removals: Buffer[] = [];
     for (const family of FAMILIES) {
       for (const port of ports.size <= DUMPS ? ports : [undefined]) {
         const dump = { type: GET, body: dumpBody(family, number, port), what: `list ${protocol} flows` };
-        const bodies = await this.socket.dump(dump, data => {
-          const { flow, found, remove } = decode(data);
+        const listed = await this.socket.dump(dump, data => {
+          const { flow, found } = decode(data);
           // A kernel before 5.8 knows no filter and lists everything.
           const isMeant = found === number && ports.has(flow.destinationPort) && isStale(flow);
-          return isMeant ? remove : undefined;
+          return isMeant ? removal(data) : undefined;
         });
-        requests.push(...bodies.map(deletion));
+        for (const each of listed) removals.push(each);
       }
     }
-    return this.delete(this.socket, requests);
+    return this.delete(this.socket, removals);
   }
 
   /**
    * Forgets flows, of all protocols, that one of the addresses (canonical) has asked for or answers; answers how many.
-   * Throws NetlinkError.
+   * Throws HostError.
    */
   async forgetAddresses(addresses: ReadonlySet<string>): Promise<number> {
-    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
     const wanted = [...addresses].map(address => ({ family: is6(address) ? AF.inet6 : AF.inet, address }));
     const bodies =
       wanted.length * 2 <= DUMPS
         ? wanted.flatMap(each => [addressBody('original', each), addressBody('reply', each)])
         : [...new Set(wanted.map(({ family }) => family))].map(header);
-    const requests: NetlinkRequest[] = [];
-    for (const body of bodies) {
-      const found = await this.socket.dump({ type: GET, body, what: 'list flows of addresses' }, data => {
-        const { flow, remove } = decode(data);
-        return addresses.has(flow.asks) || addresses.has(flow.answers) ? remove : undefined;
-      });
-      requests.push(...found.map(deletion));
-    }
-    return this.delete(this.socket, requests);
+    let count = 0;
+    for (const body of bodies)
+      count += await this.forgetListed(
+        body,
+        ({ flow }) => addresses.has(flow.asks) || addresses.has(flow.answers),
+      );
+    return count;
   }
 
   /**
    * Forgets flows from or to one of the addresses (canonical) that began at that time (milliseconds since 1970) or later;
    * answers how many. Those of which the kernel did not write down when they began stay (`nf_conntrack_timestamp`). Throws
-   * NetlinkError.
+   * HostError.
    */
   async forgetBegun(addresses: ReadonlySet<string>, since: number): Promise<number> {
-    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
-    const requests: NetlinkRequest[] = [];
-    for (const family of FAMILIES) {
-      const dump = { type: GET, body: header(family), what: 'list flows' };
-      const found = await this.socket.dump(dump, data => {
-        const { flow, begun, remove } = decode(data);
-        if (begun === undefined || begun < since) return undefined;
-        const isMeant = [flow.asks, flow.destination, flow.answers].some(address => addresses.has(address));
-        return isMeant ? remove : undefined;
+    let count = 0;
+    for (const family of FAMILIES)
+      count += await this.forgetListed(header(family), ({ flow, begun }) => {
+        if (begun === undefined || begun < since) return false;
+        return [flow.asks, flow.destination, flow.answers].some(address => addresses.has(address));
       });
-      requests.push(...found.map(deletion));
-    }
-    return this.delete(this.socket, requests);
+    return count;
   }
 
-  private async delete(socket: NetlinkSocket, requests: readonly NetlinkRequest[]): Promise<number> {
-    for (let start = 0; start < requests.length; start += BATCH) {
-      // One that has ended meanwhile is refused, and gone all the same.
-      await socket.batch(requests.slice(start, start + BATCH));
+  /** Of the flows in a list those that are meant: a part at a time, until a list has no more of them. */
+  private async forgetListed(body: AttrStream, isMeant: (flow: Decoded) => boolean): Promise<number> {
+    this.socket ??= new NetlinkSocket(NETLINK_NETFILTER);
+    let count = 0;
+    for (let rounds = 0; rounds < ROUNDS; rounds += 1) {
+      let [room, isMore] = [AT_ONCE, false];
+      const found = await this.socket.dump({ type: GET, body, what: 'list flows' }, data => {
+        // A list that is taken again finds no room at worst, and is not the last then.
+        isMore ||= room === 0;
+        if (room === 0 || !isMeant(decode(data))) return undefined;
+        room -= 1;
+        return removal(data);
+      });
+      count += await this.delete(this.socket, found);
+      if (!isMore) return count;
     }
-    return requests.length;
+    throw new HostError(`connections are made as fast as they are forgotten (${count} of them)`);
+  }
+
+  /** `removals`: see {@link removal}. */
+  private async delete(socket: NetlinkSocket, removals: readonly Buffer[]): Promise<number> {
+    for (let start = 0; start < removals.length; start += BATCH) {
+      // One that has ended meanwhile is refused, and gone all the same.
+      await socket.quietBatch(removals.slice(start, start + BATCH).map(deletion));
+    }
+    return removals.length;
   }
 
   close(): void {
@@ -149,16 +165,16 @@ function addressBody(
   return body;
 }
 
-function deletion(body: AttrStream): NetlinkRequest {
-  return { type: DELETE, flags: 0, body, what: 'forget a flow' };
+function deletion(body: Buffer): NetlinkRequest {
+  return { type: DELETE, flags: 0, body: withHeader(body), what: 'forget a flow' };
 }
 
 /** Not by the package's `push`: that loses the flag for nested attributes, which the kernel insists on here. */
-function attribute(type: number, data: Buffer): Buffer {
+function attribute(type: number, data: Uint8Array): Buffer<ArrayBuffer> {
   const bytes = Buffer.alloc((data.length + 4 + 3) & ~3);
   bytes.writeUInt16LE(data.length + 4, 0);
   bytes.writeUInt16LE(type, 2);
-  data.copy(bytes, 4);
+  bytes.set(data, 4);
   return bytes;
 }
 
@@ -168,12 +184,9 @@ interface Decoded {
   readonly found: number;
   /** Milliseconds since 1970. */
   readonly begun: number | undefined;
-  /** Body of the request that forgets it. */
-  readonly remove: AttrStream;
 }
 
 function decode(data: Buffer): Decoded {
-  const remove = header(data[0] ?? 0);
   let begun: number | undefined;
   const [original, reply] = [new Tuple(), new Tuple()];
   eachAttribute(data, 4, (type, start, end) => {
@@ -181,10 +194,6 @@ function decode(data: Buffer): Decoded {
     if (type === CTA.original) original.read(bytes);
     else if (type === CTA.reply) reply.read(bytes);
     else if (type === CTA.timestamp) begun = startOf(bytes);
-    const isNested = type === CTA.original;
-    // The id too: another flow may have the same ends by the time it is to be forgotten.
-    if (isNested || type === CTA.id || type === CTA.zone)
-      remove.emit(attribute(isNested ? type | NESTED : type, Buffer.from(bytes)));
   });
   const flow = {
     asks: original.source,
@@ -193,7 +202,19 @@ function decode(data: Buffer): Decoded {
     answers: reply.source,
     answersPort: reply.sourcePort,
   };
-  return { flow, found: original.protocol, begun, remove };
+  return { flow, found: original.protocol, begun };
+}
+
+/** Body of the request that forgets a listed flow: short, and of its own, since there may be very many. */
+function removal(data: Buffer): Buffer {
+  const parts = [Buffer.from([data[0] ?? 0, 0, 0, 0])];
+  eachAttribute(data, 4, (type, start, end) => {
+    const isNested = type === CTA.original;
+    // The id too: another flow may have the same ends by the time it is to be forgotten.
+    if (isNested || type === CTA.id || type === CTA.zone)
+      parts.push(attribute(isNested ? type | NESTED : type, data.subarray(start, end)));
+  });
+  return Buffer.concat(parts);
 }
 
 function startOf(data: Buffer): number | undefined {

@@ -37,6 +37,7 @@ export class DepartedFlows {
 
   /** To await before the kernel is given a policy: whoever comes in it must not come to flows of who had his address. */
   async beforeEnforcing(before: HostPolicy, after: HostPolicy): Promise<void> {
+    for (const address of fromElsewhere(before.endpoints, after)) this.departed.add(address);
     if (this.departed.size > 0) await this.forgotten(sourcesOfNew(before.endpoints, after.endpoints));
   }
 
@@ -121,6 +122,19 @@ function sourcesOfNew(before: Endpoints, after: Endpoints): ReadonlySet<string> 
   const found = new Set<string>();
   for (const [name, endpoint] of after)
     if (before.get(name) !== endpoint) for (const source of endpoint.sources) found.add(canonical(source));
+  return found;
+}
+
+/** Addresses that come to this host from another: what is established here was between its containers and that one's. */
+function fromElsewhere(before: Endpoints, { endpoints, elsewhere }: HostPolicy): ReadonlySet<string> {
+  const found = new Set<string>();
+  if (before === endpoints || !elsewhere || elsewhere.size === 0) return found;
+  for (const [name, endpoint] of endpoints) {
+    const old = before.get(name);
+    if (old === endpoint) continue;
+    for (const source of endpoint.sources)
+      if (!old?.sources.includes(source) && elsewhere.has(canonical(source))) found.add(canonical(source));
+  }
   return found;
 }
 

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
-import { HostError } from '../errors.js';
+import type { ResourceLimits } from 'node:worker_threads';
+import { HostError, reason } from '../errors.js';
 import type { KernelAnswer, KernelOrder, KernelWork } from './kernel-worker.js';
 
 interface Pending {
@@ -18,34 +19,51 @@ export class KernelThread {
   private worker: Worker | undefined;
   private readonly pending = new Map<number, Pending>();
   private next = 0;
+  private isClosed = false;
+  private idle: () => void = () => undefined;
 
   /** Resolves when it is done; throws HostError. */
-  run(work: KernelWork): Promise<void> {
+  async run(work: KernelWork): Promise<void> {
+    if (this.isClosed) throw new HostError('the daemon ends');
+    const worker = (this.worker ??= this.start());
     const id = this.next++;
-    const done = new Promise<void>((resolve, reject) => this.pending.set(id, { resolve, reject }));
-    this.worker ??= this.start();
-    // Only work under way keeps the process alive.
-    this.worker.ref();
-    this.worker.postMessage({ id, work } satisfies KernelOrder);
-    return done;
+    await new Promise<void>((resolve, reject) => {
+      this.pending.set(id, { resolve, reject });
+      // Only work under way keeps the process alive.
+      worker.ref();
+      worker.postMessage({ id, work } satisfies KernelOrder);
+    });
   }
 
-  /** Ends the thread; what is under way may be lost. */
+  /**
+   * Waits for what is under way, then for the thread to end by itself: to interrupt the netlink package while it takes a
+   * message ends the whole process.
+   */
   async close(): Promise<void> {
+    this.isClosed = true;
+    if (this.pending.size > 0) await new Promise<void>(resolve => (this.idle = resolve));
     const { worker } = this;
     this.worker = undefined;
-    await worker?.terminate();
-    this.fail('the daemon ends');
+    if (!worker) return;
+    const ended = new Promise(resolve => worker.once('exit', resolve));
+    worker.ref();
+    worker.postMessage('end' satisfies KernelOrder);
+    await ended;
   }
 
+  /** Throws HostError where the host allows no more threads. */
   private start(): Worker {
-    // A young generation of 2 MB: the thread handles short strings.
+    // A young generation of 2 MB: the thread handles short strings. No work may come near the limit: a thread
+    // whose heap is full is interrupted, which ends the process (see close).
     const resourceLimits = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 };
-    const worker = new Worker(new URL('./kernel-worker.js', import.meta.url), { resourceLimits });
+    const worker = startedWorker(resourceLimits);
     worker.on('message', ({ id, error }: KernelAnswer) => {
       const pending = this.pending.get(id);
       this.pending.delete(id);
-      if (this.pending.size === 0) worker.unref();
+      if (this.pending.size === 0) {
+        worker.unref();
+        this.idle();
+      }
       if (error === undefined) pending?.resolve();
       else pending?.reject(new HostError(error));
     });
@@ -63,5 +81,14 @@ export class KernelThread {
     const all = [...this.pending.values()];
     this.pending.clear();
     for (const { reject } of all) reject(new HostError(why));
+    this.idle();
+  }
+}
+
+function startedWorker(resourceLimits: ResourceLimits): Worker {
+  try {
+    return new Worker(new URL('./kernel-worker.js', import.meta.url), { resourceLimits });
+  } catch (error) {
+    throw new HostError(`cannot start a thread: ${reason(error)}`, { cause: error });
   }
 }

@@ -11,11 +11,8 @@ export type KernelWork =
   /** See {@link Conntrack.forgetAddresses}; with `begunSince` {@link Conntrack.forgetBegun}. */
   | { readonly forgetFlows: readonly string[]; readonly begunSince?: number | undefined };
 
-/** What the thread is sent, and what it answers; `id` tells which answer is to what. */
-export interface KernelOrder {
-  readonly id: number;
-  readonly work: KernelWork;
-}
+/** What the thread is sent, and what it answers; `id` tells which answer is to what. After `end` it ends. */
+export type KernelOrder = { readonly id: number; readonly work: KernelWork } | 'end';
 export interface KernelAnswer {
   readonly id: number;
   /** Why it failed, where it did. */
@@ -25,7 +22,12 @@ export interface KernelAnswer {
 const netlink = new RtNetlink();
 const conntrack = new Conntrack();
 
-parentPort?.on('message', ({ id, work }: KernelOrder) => {
+parentPort?.on('message', (order: KernelOrder) => {
+  if (order === 'end') {
+    parentPort?.close();
+    return;
+  }
+  const { id, work } = order;
   carryOut(work).then(
     () => answer({ id, error: undefined }),
     (error: unknown) => answer({ id, error: reason(error) }),

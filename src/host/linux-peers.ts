@@ -78,8 +78,9 @@ export class LinuxPeers implements Peers {
       try {
         await vxlan.apply(tunnel, ends);
       } catch (error) {
-        // What another Calico's device unpacks is no business of ours.
-        if (vxlan.index === undefined) await this.hosts[family].accept(undefined);
+        // What another Calico's device unpacks is no business of ours. Otherwise they stay: ours may be there, of the daemon
+        // before this one, or come by itself when what is wrong has passed.
+        if (await vxlan.isAnothers().catch(() => false)) await this.hosts[family].accept(undefined);
         throw error;
       }
       // Routes by a device that was made anew went with the old one, or had to wait for it.

@@ -257,7 +257,8 @@ export class LinuxDataplane implements Dataplane {
     this.watching = watchNftables({
       transaction: async () => {
         await upkeep.check('rules');
-        await upkeep.check('tunnelRules');
+        // Not awaited: it has to wait for routes to other hosts that are being changed, and policy must not.
+        upkeep.soon('tunnelRules');
         return !this.policy.owesLook;
       },
       table: () => upkeep.soon('table'),

@@ -26,6 +26,9 @@ export interface HostPolicy {
   /** Ports of containers of this host that are published: what was translated to one of them is let in after the
    *  policies, before the profiles. */
   readonly consented: readonly ConsentedPort[];
+  /** Canonical addresses that endpoints of other hosts have or had: one who gets such an address here is somebody else. Not
+   *  immutable; read when an address comes. */
+  readonly elsewhere?: ReadonlySet<string>;
   /** What the host itself sends to its containers: passes, is judged like anybody's, or is dropped. */
   readonly fromHost: 'allow' | 'policy' | 'deny';
 }

@@ -64,6 +64,12 @@ export class Vxlan {
     return this.isMine(name) && this.addresses.has(address);
   }
 
+  /** Whether there is a device of the name that is not ours. Throws NetlinkError. */
+  async isAnothers(): Promise<boolean> {
+    const link = await this.netlink.link(NAMES[this.family]);
+    return link !== undefined && link.group !== LINK_GROUP;
+  }
+
   /** From now on this tunnel; answers with what was changed beyond neighbours, in words. Throws HostError. */
   async apply(tunnel: Tunnel, peers: Iterable<TunnelPeer>): Promise<string[]> {
     const before = this.wanted;

@@ -52,6 +52,8 @@ export class PolicyResolver {
   /** Endpoints of this host to judge anew. */
   private readonly stale = new Set<string>();
   private portsChanged = false;
+  /** Addresses of endpoints of other hosts, also of those that went; the dataplane knows who left this host. */
+  private readonly elsewhere = new Set<string>();
   private current: HostPolicy;
 
   constructor(
@@ -68,7 +70,8 @@ export class PolicyResolver {
       spares,
     );
     const { rules, addressSets, portSets } = this.active;
-    const kept = { rules, addressSets, portSets, spares: this.judgements.spares };
+    const { elsewhere } = this;
+    const kept = { rules, addressSets, portSets, spares: this.judgements.spares, elsewhere };
     this.current = { endpoints: new Map(), ...kept, consented: [], fromHost };
   }
 
@@ -107,6 +110,8 @@ export class PolicyResolver {
   setEndpoint(key: string, endpoint: PolicyEndpoint | undefined, isOpen = true): void {
     const before = this.endpoints.get(key);
     put(this.endpoints, key, endpoint);
+    for (const address of endpoint?.addresses ?? [])
+      if (endpoint?.node !== this.node) this.elsewhere.add(address);
     for (const name of before?.profiles ?? []) this.endpointsOfProfile.get(name)?.delete(key);
     for (const name of endpoint?.profiles ?? []) added(this.endpointsOfProfile, name, key);
     if (endpoint?.node === this.node) {
@@ -138,10 +143,11 @@ export class PolicyResolver {
     const endpoints = this.resolveEndpoints();
     this.active.settle();
     const { rules, addressSets, portSets } = this.active;
+    const { elsewhere, judgements } = this;
     const { fromHost } = this.current;
     const consented = this.consented(endpoints);
-    const { spares } = this.judgements;
-    const next = { endpoints, rules, addressSets, portSets, spares, consented, fromHost };
+    const { spares } = judgements;
+    const next = { endpoints, rules, addressSets, portSets, spares, consented, elsewhere, fromHost };
     if (!sameParts(next, this.current)) this.current = next;
     return this.current;
   }

@@ -7,12 +7,15 @@ export interface PlainPolicy {
   readonly addressSets: readonly (readonly [string, readonly string[], readonly string[]])[];
   readonly portSets: readonly (readonly [string, readonly string[]])[];
   readonly consented: HostPolicy['consented'];
+  readonly elsewhere?: readonly string[];
   readonly fromHost: HostPolicy['fromHost'];
 }
 
 export function plain(policy: HostPolicy): PlainPolicy {
+  const { elsewhere = [], ...rest } = policy;
   return {
-    ...policy,
+    ...rest,
+    elsewhere: [...elsewhere],
     endpoints: [...policy.endpoints],
     rules: [...policy.rules],
     addressSets: [...policy.addressSets].map(([id, { addresses, nets }]) => [id, [...addresses], nets]),
@@ -24,6 +27,7 @@ export function plain(policy: HostPolicy): PlainPolicy {
 export function revived(policy: PlainPolicy, before: HostPolicy | undefined): HostPolicy {
   return {
     ...policy,
+    elsewhere: new Set(policy.elsewhere),
     endpoints: kept(new Map(policy.endpoints), before?.endpoints),
     rules: kept(new Map(policy.rules), before?.rules),
     addressSets: kept(

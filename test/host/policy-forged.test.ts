@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { EndpointWiring } from '../../src/host/dataplane.js';
 import type { HostPolicy } from '../../src/host/policy.js';
-import { HOST4, HOST6, freshPort, policy, usePolicyBed } from './policy-bed.js';
+import { ALL, HOST4, HOST6, freshPort, policy, usePolicyBed } from './policy-bed.js';
 import { endpoint, until } from './pretend-host.js';
 import type { Namespace } from './pretend-host.js';
 import { Talker } from './talker.js';
@@ -140,4 +140,47 @@ test('whoever gets the address of a container that is gone does not go on with i
   await bed().enforce(of(8, false));
   expect(await asked(8, port)).toEqual(['nobody', 'nobody']);
   await bed().host.call('detach', 'cali8');
+});
+
+test('nor with those of a container of another host', async () => {
+  const [address, port] = ['10.65.0.9', freshPort()];
+  const { outside, host } = bed();
+  const known = { elsewhere: new Set([address]) };
+  const net1 = { addresses: new Set(['10.65.0.1', '10.65.0.2', address]), nets: [] };
+  await bed().enforce(policy([1, 2, 3], [], { ...known, addressSets: new Map([['net1', net1]]) }));
+  await outside.all([
+    `ip addr add ${address}/32 dev lo`,
+    `ip route change 10.65.0.0/26 via ${HOST4} src ${address}`,
+  ]);
+  await host.run(`ip route add ${address}/32 via 198.51.100.2`);
+  expect(await bed().talker(0).who('udp', '10.65.0.2', 80, port)).toBe('two');
+  // It comes here, as one of another network.
+  await outside.all([`ip route change 10.65.0.0/26 via ${HOST4}`, `ip addr del ${address}/32 dev lo`]);
+  await host.run(`ip route del ${address}/32`);
+  const { endpoints, ...rest } = policy([1, 2, 3], [], known);
+  const like = endpoints.get('cali3');
+  if (!like) throw new Error('there is no such endpoint');
+  const own = { ...like, mac: endpoint(9).mac, sources: [address] };
+  await bed().enforce({ ...rest, endpoints: new Map([...endpoints, ['cali9', own]]) });
+  const talker = new Talker(await host.container(endpoint(9, [address])));
+  expect(await talker.who('udp', '10.65.0.2', 80, port)).toBe('nobody');
+  // Its own connections go on when it is judged anew.
+  await talker.serve(81, 'nine');
+  const mine = freshPort();
+  const asked = (): Promise<string> => bed().talker(2).who('udp', address, 81, mine);
+  const open = { 'net2/in': [ALL] };
+  await bed().enforce({
+    ...rest,
+    endpoints: new Map([...endpoints, ['cali9', own]]),
+    rules: new Map([...rest.rules, ...Object.entries(open)]),
+  });
+  expect(await asked()).toBe('nine');
+  const other = {
+    ...own,
+    ingress: { ...own.ingress, tiers: [{ policies: [], otherwise: 'deny' as const }] },
+  };
+  await bed().enforce({ ...rest, endpoints: new Map([...endpoints, ['cali9', other]]) });
+  expect(await asked()).toBe('nine');
+  talker.end();
+  await host.call('detach', 'cali9');
 });

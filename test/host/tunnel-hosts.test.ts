@@ -184,3 +184,22 @@ test("who may use another Calico's device is that one's business", async () => {
   await expect(host.call('tunnel', 4, TUNNEL, [PEER])).rejects.toThrow('not ours');
   expect(await tables()).not.toContain('vxlan');
 });
+
+test('no device of ours is there without the rules, also where it cannot be as it should be', async () => {
+  const elsewhere = { ...TUNNEL, host: '198.51.100.77' };
+  const hasDevice = async (): Promise<boolean> => (await host.run('ip -br link')).includes('vxlan.calico');
+  await expect(host.call('tunnel', 4, elsewhere, [PEER])).rejects.toThrow('no interface has 198.51.100.77');
+  await host.call('routeAll', []);
+  expect(await hasDevice()).toBe(false);
+  // It comes by itself when that does.
+  await host.run('ip addr add 198.51.100.77/24 dev uplink');
+  await until(hasDevice);
+  expect(await tables()).toContain('calico_libnetwork_vxlan4');
+  // The daemon after this one, to which the same happens.
+  await host.run('ip addr del 198.51.100.77/24 dev uplink');
+  const next = await host.successor('linux');
+  await expect(next.call('tunnel', 4, elsewhere, [PEER])).rejects.toThrow('no interface has 198.51.100.77');
+  next.end();
+  expect(await hasDevice()).toBe(true);
+  expect(await tables()).toContain('calico_libnetwork_vxlan4');
+});

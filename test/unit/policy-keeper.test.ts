@@ -162,6 +162,21 @@ describe('policy on a host', () => {
       await expect.poll(() => dataplane.policy?.endpoints.get(NAME)?.ingress.tiers.length).toBe(1);
     });
 
+    it('is never open before it joins', async () => {
+      await put(store, resourceKey('globalnetworkpolicies', 'db'), DB);
+      await store.transact({ compare: [], then: [{ delete: key }] });
+      sandbox = undefined;
+      const kept = start(Promise.resolve());
+      await expect.poll(() => dataplane.policy?.endpoints.size).toBe(0);
+      const applied = vi.spyOn(dataplane, 'applyPolicy');
+      await put(store, key, endpoint());
+      await expect.poll(() => kept.gate.isAwaited() || applied.mock.calls.length > 0).toBe(true);
+      await kept.enforce(ID, () => undefined);
+      for (const [wanted] of applied.mock.calls) expect(wanted.endpoints.size).toBe(0);
+      kept.gate.known(ID);
+      await expect.poll(() => dataplane.policy?.endpoints.size).toBe(1);
+    });
+
     it('opens without labels after two seconds', async () => {
       await put(store, resourceKey('globalnetworkpolicies', 'db'), DB);
       const kept = start(Promise.resolve());

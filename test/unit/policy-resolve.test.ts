@@ -109,6 +109,19 @@ describe('what a host is told to enforce', () => {
     expect(resolver.resolve()).toMatchObject({ rules: new Map(), spares: { ingress: [], egress: [] } });
   });
 
+  it('says which addresses are of other hosts, or were', () => {
+    const resolver = new PolicyResolver('h1');
+    const known = (): string[] => [...(resolver.resolve().elsewhere ?? [])];
+    resolver.setEndpoint('e1', { ...endpoint(1), node: 'h2' });
+    resolver.setEndpoint('e1', undefined);
+    expect(known()).toEqual(endpoint(1).addresses);
+    resolver.setEndpoint('e2', { ...endpoint(1), interfaceName: 'cali2' });
+    resolver.setEndpoint('e3', endpoint(3));
+    // It opens only when its labels are known.
+    resolver.setEndpoint('e2', { ...endpoint(1), interfaceName: 'cali2', labels: { role: 'web' } });
+    expect(known()).toEqual(endpoint(1).addresses);
+  });
+
   it('has for a name of a port without a protocol those of TCP', () => {
     const resolver = new PolicyResolver('h1');
     resolver.setPolicy('p', policy({ ingress: [{ action: 'Allow', destination: { ports: ['dns'] } }] }));
