@@ -1,4 +1,4 @@
-import type { ConsentedPort, Direction, EndpointPolicy, HostPolicy } from '../host/policy.js';
+import type { Direction, HostPolicy } from '../host/policy.js';
 import type { NetworkSet } from '../model/network-set.js';
 import type { Policy } from '../model/policy.js';
 import { missingProfile } from '../model/profile.js';
@@ -7,27 +7,15 @@ import type { Rule } from '../model/rule.js';
 import type { Tier } from '../model/tier.js';
 import { ActiveRules } from './active-rules.js';
 import { ApplyingPolicies } from './applying.js';
-import { effectiveLabels, isClosed, profileNamed } from './facts.js';
+import { Elsewhere } from './elsewhere.js';
+import { effectiveLabels, profileNamed } from './facts.js';
 import type { PolicyEndpoint, PolicyFacts } from './facts.js';
 import { Judgements, parseRulesId, policyRulesId, profileRulesId } from './judgements.js';
-import type { SharedJudgement } from './judgements.js';
+import { LocalEndpoints } from './local-endpoints.js';
 
 const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
-/** Judgements that stay in the kernel when nobody needs them: those of as many networks, both ways. */
+/** Judgements that stay in the kernel when nobody needs them: each is of one direction. */
 const SPARES = 64;
-
-/** An endpoint of this host. */
-interface Local {
-  isOpen: boolean;
-  /** What is enforced for it, by which interface; nothing while it is closed. */
-  placed?: Placed | undefined;
-}
-
-interface Placed {
-  readonly name: string;
-  readonly policy: EndpointPolicy;
-  readonly shared: readonly SharedJudgement[];
-}
 
 /**
  * Turns facts into what this host enforces. It is told of each change, and {@link PolicyResolver.resolve} does what follows
@@ -39,21 +27,13 @@ export class PolicyResolver {
   private readonly askingProfiles = new Set<string>();
   private readonly networkSets = new Map<string, NetworkSet>();
   private readonly endpoints = new Map<string, PolicyEndpoint>();
-  private readonly local = new Map<string, Local>();
+  private readonly local: LocalEndpoints;
   private readonly endpointsOfProfile = new Map<string, Set<string>>();
-  private readonly applying = new ApplyingPolicies(endpoint => this.stale.add(endpoint));
+  private readonly applying = new ApplyingPolicies(endpoint => this.local.touch(endpoint));
   private readonly active = new ActiveRules(id => this.rulesOf(id));
   private readonly judgements: Judgements;
-  /**
-   * By what decides it: judgements of this turn. Whoever is judged first holds it until the turn ends, so it is not gone when
-   * the next asks. With a thousand endpoints that are alike, sorting their policies for each takes seconds.
-   */
-  private readonly judged = new Map<string, SharedJudgement>();
-  /** Endpoints of this host to judge anew. */
-  private readonly stale = new Set<string>();
-  private portsChanged = false;
-  /** Addresses of endpoints of other hosts, also of those that went; the dataplane knows who left this host. */
-  private readonly elsewhere = new Set<string>();
+  /** The dataplane knows who left this host. */
+  private readonly elsewhere = new Elsewhere();
   private current: HostPolicy;
 
   constructor(
@@ -69,8 +49,14 @@ export class PolicyResolver {
       },
       spares,
     );
+    const { judgements, applying, tiers } = this;
+    this.local = new LocalEndpoints(node, this.endpoints, {
+      judgements,
+      selectorsOf: endpoint => applying.selectorsOf(endpoint),
+      judge: (direction, selectors, profiles) => applying.judge(direction, selectors, profiles, tiers),
+    });
     const { rules, addressSets, portSets } = this.active;
-    const { elsewhere } = this;
+    const elsewhere = this.elsewhere.all;
     const kept = { rules, addressSets, portSets, spares: this.judgements.spares, elsewhere };
     this.current = { endpoints: new Map(), ...kept, consented: [], fromHost };
   }
@@ -83,7 +69,7 @@ export class PolicyResolver {
 
   setTier(name: string, tier: Tier | undefined): void {
     put(this.tiers, name, tier);
-    for (const key of this.local.keys()) this.stale.add(key);
+    this.local.touchAll();
   }
 
   setPolicy(key: string, policy: Policy | undefined): void {
@@ -111,22 +97,10 @@ export class PolicyResolver {
     const before = this.endpoints.get(key);
     put(this.endpoints, key, endpoint);
     for (const address of endpoint?.addresses ?? [])
-      if (endpoint?.node !== this.node) this.elsewhere.add(address);
+      if (endpoint?.node !== this.node) this.elsewhere.note(address);
     for (const name of before?.profiles ?? []) this.endpointsOfProfile.get(name)?.delete(key);
     for (const name of endpoint?.profiles ?? []) added(this.endpointsOfProfile, name, key);
-    if (endpoint?.node === this.node) {
-      const local = this.local.get(key);
-      if (local) local.isOpen = isOpen;
-      else this.local.set(key, { isOpen });
-    }
-    if (this.local.has(key)) {
-      this.stale.add(key);
-      this.portsChanged ||= JSON.stringify(before?.published) !== JSON.stringify(endpoint?.published);
-      // What they may send from, or who has an interface, depends on each other.
-      for (const [other] of this.local)
-        if ([before, endpoint].some(one => one && isAkin(one, this.endpoints.get(other))))
-          this.stale.add(other);
-    }
+    this.local.changed(key, before, isOpen);
     this.label(key);
   }
 
@@ -140,93 +114,17 @@ export class PolicyResolver {
 
   /** What the host is to enforce now. */
   resolve(): HostPolicy {
-    const endpoints = this.resolveEndpoints();
+    const endpoints = this.local.resolve(this.current.endpoints);
     this.active.settle();
     const { rules, addressSets, portSets } = this.active;
-    const { elsewhere, judgements } = this;
+    const elsewhere = this.elsewhere.all;
     const { fromHost } = this.current;
-    const consented = this.consented(endpoints);
-    const { spares } = judgements;
+    const isSame = endpoints === this.current.endpoints;
+    const consented = this.local.consented(this.current.consented, isSame);
+    const { spares } = this.judgements;
     const next = { endpoints, rules, addressSets, portSets, spares, consented, elsewhere, fromHost };
     if (!sameParts(next, this.current)) this.current = next;
     return this.current;
-  }
-
-  private resolveEndpoints(): ReadonlyMap<string, EndpointPolicy> {
-    if (this.stale.size === 0) return this.current.endpoints;
-    const next = new Map(this.current.endpoints);
-    let isChanged = false;
-    for (const key of this.stale) {
-      const local = this.local.get(key);
-      if (!local) continue;
-      const before = local.placed;
-      const after = this.place(key, local);
-      local.placed = after;
-      // After the new one has taken what it needs: what both need stays.
-      for (const shared of before?.shared ?? []) this.judgements.release(shared, !after);
-      if (this.endpoints.get(key)?.node !== this.node) this.local.delete(key);
-      if (before && before.name !== after?.name && next.get(before.name) === before.policy)
-        isChanged = next.delete(before.name);
-      if (!after || next.get(after.name) === after.policy) continue;
-      next.set(after.name, after.policy);
-      isChanged = true;
-    }
-    this.stale.clear();
-    this.judged.clear();
-    return isChanged ? next : this.current.endpoints;
-  }
-
-  /** Judges an endpoint of this host anew; undefined where it went or is closed. */
-  private place(key: string, { isOpen, placed }: Local): Placed | undefined {
-    const endpoint = this.endpoints.get(key);
-    if (endpoint?.node !== this.node || !isOpen || isClosed(endpoint)) return undefined;
-    const selectors = this.applying.selectorsOf(key);
-    const judged = (direction: Direction) => this.judgementOf(direction, selectors, endpoint.profiles);
-    const [ingress, egress] = [judged('ingress'), judged('egress')];
-    const policy: EndpointPolicy = {
-      mac: endpoint.mac,
-      sources: this.sourcesOf(endpoint),
-      ingress: ingress.judgement,
-      egress: egress.judgement,
-    };
-    const isSame = placed && sameEndpoint(placed.policy, policy);
-    return {
-      name: endpoint.interfaceName,
-      policy: isSame ? placed.policy : policy,
-      shared: [ingress, egress],
-    };
-  }
-
-  /** Acquires it. `selectors`: those that match the endpoint, sorted. */
-  private judgementOf(
-    direction: Direction,
-    selectors: readonly string[],
-    profiles: readonly string[],
-  ): SharedJudgement {
-    const decisive = JSON.stringify([direction, selectors, profiles]);
-    const known = this.judged.get(decisive);
-    if (known) return this.judgements.acquireAgain(known);
-    const judgement = this.applying.judge(direction, selectors, profiles, this.tiers);
-    const shared = this.judgements.acquire(direction, judgement);
-    this.judged.set(decisive, shared);
-    return shared;
-  }
-
-  private sourcesOf(endpoint: PolicyEndpoint): string[] {
-    const all = new Set(endpoint.addresses);
-    if (endpoint.sandbox !== undefined)
-      for (const key of this.local.keys()) {
-        const other = this.endpoints.get(key);
-        if (other?.sandbox === endpoint.sandbox) for (const address of other.addresses) all.add(address);
-      }
-    return [...all].sort();
-  }
-
-  private consented(endpoints: HostPolicy['endpoints']): readonly ConsentedPort[] {
-    if (endpoints === this.current.endpoints && !this.portsChanged) return this.current.consented;
-    this.portsChanged = false;
-    const found = [...this.local.keys()].flatMap(key => this.endpoints.get(key)?.published ?? []);
-    return JSON.stringify(found) === JSON.stringify(this.current.consented) ? this.current.consented : found;
   }
 
   /** Tells both indexes of the labels of an endpoint. */
@@ -279,21 +177,6 @@ function added(map: Map<string, Set<string>>, key: string, value: string): void 
   const set = map.get(key);
   if (set) set.add(value);
   else map.set(key, new Set([value]));
-}
-
-/** In one container, or on one interface. */
-function isAkin(a: PolicyEndpoint, b: PolicyEndpoint | undefined): boolean {
-  if (!b) return false;
-  return a.interfaceName === b.interfaceName || (a.sandbox !== undefined && a.sandbox === b.sandbox);
-}
-
-function sameEndpoint(a: EndpointPolicy, b: EndpointPolicy): boolean {
-  return (
-    a.mac === b.mac &&
-    a.ingress === b.ingress &&
-    a.egress === b.egress &&
-    a.sources.join() === b.sources.join()
-  );
 }
 
 function sameParts(a: HostPolicy, b: HostPolicy): boolean {
