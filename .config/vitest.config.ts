@@ -6,8 +6,8 @@ const SIDE_BY_SIDE = ['unit', 'contract', 'socket'];
 /** Tests with a real kernel, in network namespaces of their own: a busy machine is too slow for what they wait for. */
 const KERNEL = ['host', 'differential'];
 
-/** With a real dockerd, of what takes its time or compares it with a bridge's: one file after another. */
-const TIMED = ['burst', 'churn', 'quickstart'].map(name => `test/e2e/${name}.test.ts`);
+/** With a real dockerd, of what has to be done in time or is compared with a bridge's time: one file after another. */
+const TIMED = ['burst', 'churn', 'cluster', 'quickstart'].map(name => `test/e2e/${name}.test.ts`);
 
 /** Limits of tests with real hosts, in milliseconds. */
 const PATIENT = {
