@@ -2,9 +2,8 @@ import type { Chains } from './nft-policy-base.js';
 import { hashedChain, rulesChain } from './nft-policy-names.js';
 import { canPass, renderRules } from './nft-policy-rules.js';
 import { isRanges } from './nft-policy-sets.js';
+import { DIRECTIONS } from './policy.js';
 import type { Direction, HostPolicy, HostRule, HostTier, Judgement, RulesId, SetId } from './policy.js';
-
-const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
 
 /** A judgement as chains: its own, those of its tiers, and the profiles it ends with. */
 interface Judging {

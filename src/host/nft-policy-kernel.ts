@@ -98,7 +98,7 @@ export class KernelPolicy {
       if ((await this.handle()) !== undefined) return;
       const { present } = this;
       if (present && (await succeeds(this.replace(present.rendered)))) return;
-      await run('nft', ['-f', '-'], closedScript(this.prefix));
+      await this.closeAll();
     } catch (error) {
       this.log.error({ reason: reason(error) }, 'there is no policy table, and none can be made');
     }
@@ -115,8 +115,7 @@ export class KernelPolicy {
    */
   async replace(rendered: Rendered, since = this.intact.rules): Promise<void> {
     // First of all: even to write the whole table down takes a moment.
-    if (isLarge(rendered) && (await this.handle()) === undefined)
-      await run('nft', ['-f', '-'], closedScript(this.prefix));
+    if (isLarge(rendered) && (await this.handle()) === undefined) await this.closeAll();
     const { present } = this;
     const isTakenOver = present === undefined && (await this.handle()) !== undefined;
     const before = isTakenOver ? await senders(this.netlink).catch(() => undefined) : undefined;
@@ -126,8 +125,10 @@ export class KernelPolicy {
     this.intact.saw(Date.now(), true);
     await this.remember(rendered, undefined);
     this.askForTimes();
-    if (present) await this.forgetBegun(since, [present.rendered.policy, rendered.policy]);
-    if (present) await this.departed.afterEnforcing(present.rendered.policy, rendered.policy);
+    if (present) {
+      await this.forgetBegun(since, [present.rendered.policy, rendered.policy]);
+      await this.departed.afterEnforcing(present.rendered.policy, rendered.policy);
+    }
     if (before) await this.departed.afterTakingOver(before, rendered.policy);
   }
 

@@ -14,17 +14,30 @@ export async function hasElements(netlink: NftNetlink, whole: PolicyChange): Pro
   for (const name of [...Object.keys(FIXED_SETS), ...whole.addSets.keys()]) wanted.set(name, new Set());
   for (const change of whole.addElements)
     for (const text of elementTexts(change)) wanted.get(change.set)?.add(text);
-  for (const [set, texts] of wanted) {
-    let [found, isStrange] = [0, false];
-    await netlink.elements(POLICY_TABLE, set, element => {
-      const text = textOf(element);
-      if (text === undefined) return;
-      if (texts.has(text)) found += 1;
-      else isStrange = true;
-    });
-    if (isStrange || found !== texts.size) return false;
-  }
+  for (const [set, texts] of wanted)
+    if (!(await holdsJust(netlink, POLICY_TABLE, set, texts, textOf))) return false;
   return true;
+}
+
+/**
+ * Whether a set of the kernel's holds these elements and no others. `textOf`: an element as `texts` has it; undefined: it
+ * means nothing. Throws NetlinkError, also where the set is missing.
+ */
+export async function holdsJust(
+  netlink: NftNetlink,
+  table: string,
+  set: string,
+  texts: ReadonlySet<string>,
+  textOf: (element: Buffer) => string | undefined,
+): Promise<boolean> {
+  let [found, isStrange] = [0, false];
+  await netlink.elements(table, set, element => {
+    const text = textOf(element);
+    if (text === undefined) return;
+    if (texts.has(text)) found += 1;
+    else isStrange = true;
+  });
+  return !isStrange && found === texts.size;
 }
 
 /** What {@link textOf} makes of the elements that a key is in the kernel. */

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { HostError } from '../errors.js';
 import { addressSet, checkNumber, portSet } from './nft-policy-names.js';
 import { is6 } from './nft-table.js';
+import { isMac } from './policy.js';
 import type { AddressSet, ConsentedPort, EndpointPolicy, PortSet, SetId } from './policy.js';
 import { mergeRanges, rangeOf, rangeText } from './ranges.js';
 import { checkInterfaceName } from './sysctl.js';
@@ -136,7 +137,7 @@ function portKey(address: string, protocol: number, port: number): string {
 }
 
 function checkMac(mac: string): string {
-  if (/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac)) return mac;
+  if (isMac(mac)) return mac;
   throw new HostError(`"${mac}" is no MAC address in lower case with colons`);
 }
 

@@ -2,7 +2,7 @@ import { textOf } from './bytes.js';
 import { DATA, ELEMENT, elementMessages } from './nft-messages.js';
 import { NftNetlink } from './nft-netlink.js';
 import type { ElementChange } from './nft-policy-diff.js';
-import { inner } from './nft-policy-listing.js';
+import { holdsJust, inner } from './nft-policy-listing.js';
 import { canonical, chain, set } from './nft-table.js';
 import { run } from './run.js';
 import { PORT, VNI } from './vxlan-messages.js';
@@ -132,12 +132,7 @@ export class TunnelHosts {
     if (present?.handle === undefined) return false;
     if ((await this.netlink.tableHandle(table)) !== present.handle) return false;
     if ((await this.netlink.rules(table)).digest !== present.rules) return false;
-    if (!isThorough) return true;
-    let [found, isStrange] = [0, false];
-    await this.netlink.elements(table, SET, entry => {
-      if (hosts.has(textOf(inner(inner(entry, ELEMENT.key), DATA.value)))) found += 1;
-      else isStrange = true;
-    });
-    return !isStrange && found === hosts.size;
+    const hostOf = (element: Buffer) => textOf(inner(inner(element, ELEMENT.key), DATA.value));
+    return !isThorough || holdsJust(this.netlink, table, SET, hosts, hostOf);
   }
 }

@@ -6,6 +6,7 @@
 
 /** Which way a packet goes, seen from the endpoint that is judged. */
 export type Direction = 'ingress' | 'egress';
+export const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
 
 /** Names a list of rules: of one policy or profile in one direction. */
 export type RulesId = string;
@@ -31,6 +32,11 @@ export interface HostPolicy {
   readonly elsewhere?: ReadonlySet<string>;
   /** What the host itself sends to its containers: passes, is judged like anybody's, or is dropped. */
   readonly fromHost: 'allow' | 'policy' | 'deny';
+}
+
+/** Whether a text is a MAC address as {@link EndpointPolicy} has it. */
+export function isMac(text: string): boolean {
+  return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(text);
 }
 
 export interface EndpointPolicy {

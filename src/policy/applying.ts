@@ -4,6 +4,7 @@ import type { Labels, Selector } from '../model/selector-tree.js';
 import type { Tier } from '../model/tier.js';
 import { judge } from './judgements.js';
 import { SelectorIndex } from './selector-index.js';
+import { added, removed } from './set-map.js';
 
 /** Which policies apply to which endpoints of this host. */
 export class ApplyingPolicies {
@@ -50,20 +51,15 @@ export class ApplyingPolicies {
   }
 
   private addSelector(selector: Selector, policy: string): void {
-    const policies = this.ofSelector.get(selector.text);
-    if (policies) policies.add(policy);
-    else this.ofSelector.set(selector.text, new Set([policy]));
+    added(this.ofSelector, selector.text, policy);
     this.endpoints.add(selector);
     for (const key of this.endpoints.itemsOf(selector.text)) this.moved(key);
   }
 
   private dropSelector({ text }: Selector, policy: string): void {
     for (const key of this.endpoints.itemsOf(text)) this.moved(key);
-    const policies = this.ofSelector.get(text);
-    policies?.delete(policy);
-    if (policies && policies.size > 0) return;
-    this.ofSelector.delete(text);
-    this.endpoints.delete(text);
+    removed(this.ofSelector, text, policy);
+    if (!this.ofSelector.has(text)) this.endpoints.delete(text);
   }
 }
 

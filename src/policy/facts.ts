@@ -1,3 +1,4 @@
+import { isMac } from '../host/policy.js';
 import type { ConsentedPort } from '../host/policy.js';
 import { formatAddress, parseAddress } from '../ipam/cidr.js';
 import type { NetworkSet } from '../model/network-set.js';
@@ -38,11 +39,9 @@ export interface PolicyEndpoint {
   readonly sandbox?: string;
 }
 
-const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
-
 /** What its container sends from cannot be compared with a MAC address: nothing passes, either way. */
 export function isClosed({ mac }: PolicyEndpoint): boolean {
-  return !MAC.test(mac);
+  return !isMac(mac);
 }
 
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const;

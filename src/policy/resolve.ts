@@ -1,3 +1,4 @@
+import { DIRECTIONS } from '../host/policy.js';
 import type { Direction, HostPolicy } from '../host/policy.js';
 import type { NetworkSet } from '../model/network-set.js';
 import type { Policy } from '../model/policy.js';
@@ -12,8 +13,8 @@ import { effectiveLabels, profileNamed } from './facts.js';
 import type { PolicyEndpoint, PolicyFacts } from './facts.js';
 import { Judgements, parseRulesId, policyRulesId, profileRulesId } from './judgements.js';
 import { LocalEndpoints } from './local-endpoints.js';
+import { added, removed } from './set-map.js';
 
-const DIRECTIONS: readonly Direction[] = ['ingress', 'egress'];
 /** Judgements that stay in the kernel when nobody needs them: each is of one direction. */
 const SPARES = 64;
 
@@ -98,7 +99,7 @@ export class PolicyResolver {
     put(this.endpoints, key, endpoint);
     for (const address of endpoint?.addresses ?? [])
       if (endpoint?.node !== this.node) this.elsewhere.note(address);
-    for (const name of before?.profiles ?? []) this.endpointsOfProfile.get(name)?.delete(key);
+    for (const name of before?.profiles ?? []) removed(this.endpointsOfProfile, name, key);
     for (const name of endpoint?.profiles ?? []) added(this.endpointsOfProfile, name, key);
     this.local.changed(key, before, isOpen);
     this.label(key);
@@ -171,12 +172,6 @@ function asksForLabels({ labels, ingress, egress }: Profile): boolean {
 function put<T>(map: Map<string, T>, key: string, value: T | undefined): void {
   if (value === undefined) map.delete(key);
   else map.set(key, value);
-}
-
-function added(map: Map<string, Set<string>>, key: string, value: string): void {
-  const set = map.get(key);
-  if (set) set.add(value);
-  else map.set(key, new Set([value]));
 }
 
 function sameParts(a: HostPolicy, b: HostPolicy): boolean {

@@ -1,5 +1,6 @@
 import { requirementOf } from '../model/selector-tree.js';
 import type { Labels, Selector } from '../model/selector-tree.js';
+import { added, removed } from './set-map.js';
 
 /** Things with the same labels. */
 interface Group {
@@ -123,16 +124,4 @@ function needs({ tree }: Selector): string[] | undefined {
   if (!requirement) return undefined;
   const { key, values } = requirement;
   return values ? [...values].map(value => `${key}=${value}`) : [key];
-}
-
-function added<T>(map: Map<string, Set<T>>, key: string, value: T): void {
-  const set = map.get(key);
-  if (set) set.add(value);
-  else map.set(key, new Set([value]));
-}
-
-function removed<T>(map: Map<string, Set<T>>, key: string, value: T): void {
-  const set = map.get(key);
-  set?.delete(value);
-  if (set?.size === 0) map.delete(key);
 }

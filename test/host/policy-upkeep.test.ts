@@ -82,14 +82,7 @@ describe('what others do to the table', () => {
     const monitor = bed().host.run('timeout 3 nft -n monitor new chains').catch(String);
     await new Promise(resolve => setTimeout(resolve, 500));
     await bed().host.run('nft flush ruleset');
-    await until(
-      async () =>
-        sorted(
-          await bed()
-            .listing()
-            .catch(() => ''),
-        ).join() === before.join(),
-    );
+    await until(async () => (await listed()) === before.join());
     // It ends by its time limit: what it has printed is part of the error.
     const chains = (await monitor).split('\n').filter(line => line.includes('inet calico_policy'));
     const [closed, whole] = [chains.slice(0, 5), chains.slice(5)];
@@ -113,12 +106,7 @@ describe('what others do to the table', () => {
     // What is established stays so, also where nothing new would be let in.
     await bed().enforce(letIn([]));
     const before = sorted(await bed().listing()).join();
-    const isBack = async (): Promise<boolean> =>
-      sorted(
-        await bed()
-          .listing()
-          .catch(() => ''),
-      ).join() === before;
+    const isBack = async (): Promise<boolean> => (await listed()) === before;
     await new Promise(resolve => setTimeout(resolve, 1_000));
     let inTheGap = 'nobody';
     for (let tries = 0; inTheGap === 'nobody' && tries < 10; tries += 1) {
@@ -149,15 +137,7 @@ describe('what others do to the table', () => {
     await expect(bed().enforce(letIn(impossible))).rejects.toThrow('70000');
     for (const script of ['flush ruleset', 'flush chain inet calico_policy forward_ingress']) {
       await bed().host.run('nft -f -', script);
-      await until(
-        async () =>
-          sorted(
-            await bed()
-              .listing()
-              .catch(() => ''),
-          ).join() === before.join(),
-        3_000,
-      );
+      await until(async () => (await listed()) === before.join(), 3_000);
     }
   });
 
@@ -185,6 +165,15 @@ test('without nft the table stays in force, and new endpoints are refused only w
   // The check that comes by itself makes up for it.
   await until(async () => (await bed().who(3, 'udp', '10.65.0.2', 80)) === 'two');
 });
+
+/** The table in an order that does not depend on how it came to be; empty where there is none. */
+async function listed(): Promise<string> {
+  return sorted(
+    await bed()
+      .listing()
+      .catch(() => ''),
+  ).join();
+}
 
 /** Lines of a listing, in an order that does not depend on how the table came to be. */
 function sorted(text: string): string[] {
