@@ -1,6 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { connect } from 'node:net';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,6 +21,13 @@ afterAll(() => {
   agent.destroy();
   rmSync(folder, { recursive: true });
 });
+
+/** Connections that are open on our side a moment later. */
+function connectionsOf(app: ReturnType<typeof createPluginApp>): Promise<number> {
+  return sleep(20).then(
+    () => new Promise(resolve => app.server.getConnections((_error, count) => resolve(count))),
+  );
+}
 
 /** How a call ended, and whether the other side keeps the connection. */
 function call(method: string): Promise<{ status: number; connection: string }> {
@@ -42,8 +51,19 @@ describe('a daemon that stops', () => {
     await listenOnSocket(app, path);
   });
 
-  it('answers what is under way, says that the connection ends, and does not wait for connections', async () => {
-    expect(await call('Quick')).toEqual({ status: 200, connection: 'keep-alive' });
+  it('ends each connection with its answer: there is never an idle one that could be cut under a call', async () => {
+    expect(await call('Quick')).toEqual({ status: 200, connection: 'close' });
+    expect(await call('Unknown')).toEqual({ status: 404, connection: 'close' });
+    const client = connect({ path, allowHalfOpen: true });
+    client.write('POST /Quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+    await once(client.resume(), 'end');
+    expect(await connectionsOf(app)).toBe(0);
+    client.destroy();
+    await stopServing(app, 500);
+  });
+
+  it('answers what is under way, and waits for nothing else', async () => {
+    await call('Quick');
     const answer = call('Slow');
     await sleep(50);
     const started = performance.now();
@@ -52,10 +72,16 @@ describe('a daemon that stops', () => {
     expect(performance.now() - started).toBeLessThan(1_000);
   });
 
-  it('answers a call that was written into an idle connection as it stops', async () => {
-    expect((await call('Quick')).connection).toBe('keep-alive');
+  it('answers a call that was written while the daemon did something else, and had not read it as it stopped', async () => {
+    const early = connect(path);
+    const [server] = (await once(app.server, 'connection')) as [Socket];
+    server.pause();
+    early.write('POST /Quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+    const answer = once(early, 'data');
     const stopped = stopServing(app, 5_000);
-    expect(await call('Quick')).toEqual({ status: 200, connection: 'close' });
+    await sleep(300);
+    server.resume();
+    expect(String(await answer)).toMatch(/^HTTP\/1\.1 200 /);
     await stopped;
   });
 
@@ -68,6 +94,29 @@ describe('a daemon that stops', () => {
     expect(text).toMatch(/^HTTP\/1\.1 200 /);
     await stopped;
     await expect(call('Quick')).rejects.toThrow(/ENOENT/);
+  });
+
+  it('answers everybody who is in the queue of its socket while it is busy', async () => {
+    const many = Array.from({ length: 20 }, () => connect(path));
+    const answers = many.map(async client => {
+      await once(client, 'connect');
+      client.write('POST /Quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+      return String(await once(client, 'data'));
+    });
+    const stopped = stopServing(app, 5_000);
+    // So long that the pause of stopServing is over before anybody is accepted.
+    for (const end = Date.now() + 200; Date.now() < end;);
+    for (const answer of await Promise.all(answers)) expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    await stopped;
+  });
+
+  it('is not kept for long by a connection that says nothing', async () => {
+    const silent = connect(path);
+    await once(app.server, 'connection');
+    const started = performance.now();
+    await stopServing(app, 10_000);
+    expect(performance.now() - started).toBeLessThan(2_000);
+    silent.destroy();
   });
 
   it('is not kept by a connection that says half a request', async () => {
