@@ -142,7 +142,6 @@ async function main({ etcd: endpoint, open }: Bench): Promise<void> {
   aim(`RequestAddress, last 100 of ${COUNT} over calls 50-150`, growth(request.ours), '<=', 1.2);
   aim(`ReleaseAddress, last 100 of ${COUNT} over calls 50-150`, growth(release.ours), '<=', 1.2);
   await manyWays(etcd, open, addresses);
-  client.close();
   etcd.close();
 }
 
@@ -162,7 +161,6 @@ async function manyWays(etcd: Etcd3, open: Bench['open'], addresses: Addresses):
       if (client) await addresses.release(client, held.shift() ?? '');
     });
   }
-  for (const client of clients) client.close();
   const perSecond = (time: number): number => (ROUNDS * PER_ROUND) / time;
   say(`\n${WAYS} calls at a time (calls per second)`);
   table([

@@ -87,7 +87,6 @@ async function main({ etcd, daemon, open }: Bench): Promise<void> {
   say();
   aim(`RSS with ${ENDPOINTS} endpoints`, Math.max(full, resident(pid)), '<=', 110, ' MB');
   aim(`processor time while idle, over ${IDLE_SECONDS} s`, share, '<', 0.5, ' %');
-  client.close();
 }
 
 await inNamespace(main);

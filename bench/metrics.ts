@@ -60,7 +60,7 @@ async function asked(bench: Bench, name: string, cidr: string, prefix: string, e
   const client = await open(`${folder}/calico.sock`);
   const body = { AddressSpace: 'CalicoGlobalAddressSpace', Pool: cidr, SubPool: '', Options: {}, V6: false };
   const pool = String((await client.call('IpamDriver.RequestPool', body))['PoolID']);
-  return { daemon, client, addresses: new Addresses(client, pool, prefix) };
+  return { daemon, addresses: new Addresses(client, pool, prefix) };
 }
 
 async function open(path: string): Promise<PluginClient> {
@@ -102,10 +102,7 @@ async function main(bench: Bench): Promise<void> {
   clearInterval(scraping);
   const [busyOff, busyOn] = used().map((time, index) => time - (before[index] ?? 0));
   await scrape();
-  for (const { client, daemon } of [off, on]) {
-    client.close();
-    daemon.kill();
-  }
+  for (const { daemon } of [off, on]) daemon.kill();
 
   const differences = without.map((time, call) => (measured[call] ?? NaN) - time);
   say(`${COUNT} RequestAddress of each daemon in turn (milliseconds)`);

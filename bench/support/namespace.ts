@@ -135,7 +135,7 @@ async function startDaemon(
   });
   await until('the daemon', async () => {
     if (daemon.exitCode !== null) throw new Error(readFileSync(log, 'utf8'));
-    (await PluginClient.open(`${SOCKETS}/calico.sock`)).close();
+    await PluginClient.open(`${SOCKETS}/calico.sock`);
     return true;
   });
   return daemon;
