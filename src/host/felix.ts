@@ -8,7 +8,7 @@ import { LinuxPeers } from './linux-peers.js';
 import type { Peers } from './peers.js';
 import { NftNetlink } from './nft-netlink.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
-import { run } from './run.js';
+import { deleteTable } from './nft-script.js';
 import { KernelThread } from './kernel-thread.js';
 import { LinkReaper } from './reaper.js';
 import { rewire } from './rewire.js';
@@ -154,9 +154,7 @@ async function deletePolicyTable(): Promise<boolean> {
   const nftables = new NftNetlink();
   try {
     if ((await nftables.tableHandle(POLICY_TABLE)) === undefined) return false;
-    // The first line: somebody else may be quicker.
-    const script = `table inet ${POLICY_TABLE} {}\ndelete table inet ${POLICY_TABLE}\n`;
-    await run('nft', ['-f', '-'], script);
+    await deleteTable(`inet ${POLICY_TABLE}`);
     return true;
   } finally {
     nftables.close();

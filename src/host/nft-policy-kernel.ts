@@ -12,7 +12,8 @@ import { POLICY_TABLE } from './nft-policy-names.js';
 import { changeScript, closedScript, tableScript } from './nft-policy-script.js';
 import { isLarge } from './nft-policy-size.js';
 import type { HostPolicy } from './policy.js';
-import { CommandError, run } from './run.js';
+import { runScript } from './nft-script.js';
+import { CommandError } from './run.js';
 import { canonical } from './nft-table.js';
 import { readSetting, writeSetting } from './sysctl.js';
 
@@ -67,7 +68,7 @@ export class KernelPolicy {
 
   /** Lets nothing new pass, where there is no table. Throws HostError. */
   async closeAll(): Promise<void> {
-    await run('nft', ['-f', '-'], closedScript(this.prefix));
+    await runScript(closedScript(this.prefix));
   }
 
   /** Makes the kernel enforce this policy: by what changes, or the whole table. Throws HostError. */
@@ -120,7 +121,7 @@ export class KernelPolicy {
     const isTakenOver = present === undefined && (await this.handle()) !== undefined;
     const before = isTakenOver ? await senders(this.netlink).catch(() => undefined) : undefined;
     const script = tableScript(this.diff.change(NOTHING, rendered), this.prefix);
-    await run('nft', ['-f', '-'], script, TABLE_TIMEOUT);
+    await runScript(script, TABLE_TIMEOUT);
     this.areElementsUnsure = false;
     this.intact.saw(Date.now(), true);
     await this.remember(rendered, undefined);
@@ -164,7 +165,7 @@ export class KernelPolicy {
   private async make(change: PolicyChange, rendered: Rendered, before: Present): Promise<void> {
     const messages = changeMessages(change);
     if (messages === undefined || !NftNetlink.fits(messages)) {
-      await run('nft', ['-f', '-'], changeScript(change));
+      await runScript(changeScript(change));
       await this.remember(rendered, before);
       return;
     }

@@ -1,6 +1,7 @@
 import { baseChains } from './nft-policy-base.js';
 import type { ElementChange, PolicyChange } from './nft-policy-diff.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
+import { deletionOf } from './nft-script.js';
 import { FIXED_SETS, typeText } from './nft-policy-sets.js';
 import { chain } from './nft-table.js';
 
@@ -19,13 +20,9 @@ export function changeScript(change: PolicyChange): string {
  * was, or this one.
  */
 export function tableScript(change: PolicyChange, prefix: string): string {
-  return [
-    `table ${TABLE} {}`,
-    `delete table ${TABLE}`,
-    ...fixedLines([...baseChains(prefix)]),
-    ...changeLines(change),
-    '',
-  ].join('\n');
+  return [...deletionOf(TABLE), ...fixedLines([...baseChains(prefix)]), ...changeLines(change), ''].join(
+    '\n',
+  );
 }
 
 /**

@@ -8,7 +8,7 @@ import { hasElements } from './nft-policy-listing.js';
 import { POLICY_TABLE } from './nft-policy-names.js';
 import { ruleCounts } from './nft-policy-size.js';
 import type { HostPolicy } from './policy.js';
-import { run } from './run.js';
+import { deleteTable } from './nft-script.js';
 
 /** After so many looks that came to nothing, changes have to wait for one. */
 const DROPS = 5;
@@ -101,7 +101,7 @@ export class PolicyTable {
     this.wanted = undefined;
     return this.inTurn(async () => {
       this.kernel.present = undefined;
-      await run('nft', ['-f', '-'], `table inet ${POLICY_TABLE} {}\ndelete table inet ${POLICY_TABLE}\n`);
+      await deleteTable(`inet ${POLICY_TABLE}`);
     });
   }
 

@@ -1,4 +1,5 @@
 import { bytesOf, textOf } from './bytes.js';
+import { deletionOf } from './nft-script.js';
 
 /**
  * How the nftables table is put together: each concept (masquerading, published ports, internal networks) renders what
@@ -31,7 +32,7 @@ export interface Part {
 
 /**
  * The whole table as a script for `nft -f`, which is one transaction: packets see the old table or the new one.
- * The first line makes sure there is one to delete. Rules of earlier parts come first.
+ * Rules of earlier parts come first.
  */
 export function assemble(parts: readonly Part[]): string {
   const chains = HOOK_NAMES.flatMap(name => {
@@ -39,8 +40,7 @@ export function assemble(parts: readonly Part[]): string {
     return rules.length === 0 ? [] : chain(name, [`${HOOKS[name]}; policy accept;`, ...rules]);
   });
   return [
-    `table inet ${TABLE} {}`,
-    `delete table inet ${TABLE}`,
+    ...deletionOf(`inet ${TABLE}`),
     `table inet ${TABLE} {`,
     ...parts.flatMap(part => part.objects),
     ...chains,

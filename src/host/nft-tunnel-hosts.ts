@@ -4,7 +4,7 @@ import { NftNetlink } from './nft-netlink.js';
 import type { ElementChange } from './nft-policy-diff.js';
 import { holdsJust, inner } from './nft-policy-listing.js';
 import { canonical, chain, set } from './nft-table.js';
-import { run } from './run.js';
+import { deleteTable, deletionOf, runScript } from './nft-script.js';
 import { PORT, VNI } from './vxlan-messages.js';
 
 /** Each family has a table of its own, which is there while its tunnel is: a daemon that starts replaces one at a time. */
@@ -72,8 +72,7 @@ export class TunnelHosts {
     this.present = undefined;
     if (!this.mayExist) return;
     const table = TABLES[this.family];
-    if ((await this.netlink.tableHandle(table)) !== undefined)
-      await run('nft', ['-f', '-'], `table inet ${table} {}\ndelete table inet ${table}\n`);
+    if ((await this.netlink.tableHandle(table)) !== undefined) await deleteTable(`inet ${table}`);
     this.mayExist = false;
   }
 
@@ -109,8 +108,7 @@ export class TunnelHosts {
     // with a translation of addresses. The VNI follows UDP's eight bytes and four of VXLAN's own.
     const rule = `meta nfproto ${nfproto} udp dport ${PORT} @th,96,24 ${VNI} ${saddr} != @${SET}`;
     const lines = [
-      `table inet ${table} {}`,
-      `delete table inet ${table}`,
+      ...deletionOf(`inet ${table}`),
       `table inet ${table} {`,
       ...set(SET, address, [...hosts]),
       ...chain('input', ['type filter hook input priority -2; policy accept;', `${rule} drop`]),
@@ -121,7 +119,7 @@ export class TunnelHosts {
       '}',
       '',
     ];
-    await run('nft', ['-f', '-'], lines.join('\n'));
+    await runScript(lines.join('\n'));
     const handle = await this.netlink.tableHandle(table);
     this.present = { handle, rules: (await this.netlink.rules(table)).digest };
   }

@@ -2,6 +2,7 @@ import type { HostState } from './dataplane.js';
 import { renderInternal } from './nft-internal.js';
 import { renderMasquerade } from './nft-masquerade.js';
 import { renderPublished } from './nft-published.js';
+import { deleteTable, runScript } from './nft-script.js';
 import { TABLE, assemble } from './nft-table.js';
 import { CommandError, run } from './run.js';
 
@@ -42,13 +43,13 @@ export class NatTable {
   /** Deletes the table. Missing is fine. */
   async remove(): Promise<void> {
     this.wanted = undefined;
-    await run('nft', ['-f', '-'], `table inet ${TABLE} {}\ndelete table inet ${TABLE}\n`);
+    await deleteTable(`inet ${TABLE}`);
   }
 
   private async load(rendered: string): Promise<void> {
     // The same table as before must look as before: what somebody changed since it was loaded is no part of it.
     const before = rendered === this.wanted ? this.listing : undefined;
-    await run('nft', ['-f', '-'], rendered);
+    await runScript(rendered);
     this.wanted = rendered;
     this.listing = before ?? (await list());
   }
