@@ -34,6 +34,8 @@ export const COMMANDS: readonly Command[] = [
   // prettier-ignore
   { group: CLUSTER, name: 'node remove', usage: 'NAME [--dry-run]', help: 'free all that a dead host held', example: 'calico-libnetwork node remove worker-3', load: () => import('./node-remove.js') },
   // prettier-ignore
+  { group: CLUSTER, name: 'node cleanup', usage: '', help: 'take off this host what the daemon leaves on it when it ends, once no container uses it', example: 'calico-libnetwork node cleanup', load: () => import('./node-cleanup.js') },
+  // prettier-ignore
   { group: CLUSTER, name: 'doctor', usage: '[-o json]', help: 'look for what goes wrong in practice, and say what to do about it', example: 'calico-libnetwork doctor', load: () => import('./doctor.js') },
   // prettier-ignore
   { group: POLICY, name: 'policy explain', usage: 'FROM TO PROTO/PORT [--published]', help: 'say why a packet is allowed or denied, rule by rule', example: 'calico-libnetwork policy explain web db tcp/3306', load: () => import('./policy-explain.js') },

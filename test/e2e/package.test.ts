@@ -93,6 +93,8 @@ describe('the npm package', () => {
   });
 
   it('is removed as documented', async () => {
+    await guide.run('cleanup', host);
+    expect((await host.run(['nft', 'list', 'tables'])).stdout).not.toContain('calico');
     await guide.run('remove', host);
     expect(readdirSync(host.path('/etc/docker/plugins'))).toEqual([]);
     expect(readdirSync(host.path('/etc/systemd/system'))).toEqual([]);
