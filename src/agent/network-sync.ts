@@ -120,6 +120,9 @@ function alive(view: SyncView, shared: SharedEntry, copy: HereNetwork): SyncActi
   const flags = differing.join(', ');
   if (view.made.get(copy.id) === shared.uid)
     return view.inUse.has(copy.id) ? [] : [{ kind: 'give up', network: copy, shared }];
+  // Removed here, and made with other flags before that was settled: it takes the place of the old one.
+  const removed = removal(view, shared);
+  if (removed) return removed;
   return [
     {
       kind: 'report',
@@ -133,13 +136,8 @@ function alive(view: SyncView, shared: SharedEntry, copy: HereNetwork): SyncActi
 /** Shared, and this host has none. */
 function missing(view: SyncView, shared: SharedEntry): SyncAction[] {
   const { name, uid } = shared;
-  const removal = view.removals.get(name);
-  if (removal?.uid === uid) {
-    if (removal.how === 'unsaid') return [];
-    if (!view.isUsedElsewhere(name, shared) || removal.how === 'removed') return [{ kind: 'bury', shared }];
-    if (removal.how === 'unsure') return [];
-    // Pruned: what others use is not unused.
-  }
+  const removed = removal(view, shared);
+  if (removed) return removed;
   const other = view.here.find(network => network.name === name);
   if (other)
     return [
@@ -151,6 +149,17 @@ function missing(view: SyncView, shared: SharedEntry): SyncAction[] {
       },
     ];
   return view.unmakeable.has(uid) ? [] : [{ kind: 'create', shared }];
+}
+
+/** What follows from a removal on this host; undefined where there is none, or none that counts. */
+function removal(view: SyncView, shared: SharedEntry): SyncAction[] | undefined {
+  const { name, uid } = shared;
+  const said = view.removals.get(name);
+  if (said?.uid !== uid) return undefined;
+  if (said.how === 'unsaid') return [];
+  if (!view.isUsedElsewhere(name, shared) || said.how === 'removed') return [{ kind: 'bury', shared }];
+  // Pruned: what others use is not unused.
+  return said.how === 'unsure' ? [] : undefined;
 }
 
 /** Removed and gone here. One host is enough to forget it: first the one that removed it. */

@@ -128,8 +128,8 @@ export class SyncMemory {
     }
     for (const [name, { uid }] of this.pending) {
       const entry = shared.get(name);
-      const isBack = here.some(network => network.name === name && network.isOurs);
-      if (isBack || !entry || entry.removed || entry.uid !== uid) this.pending.delete(name);
+      if (!entry || entry.removed || entry.uid !== uid || here.some(network => isBack(network, entry)))
+        this.pending.delete(name);
     }
   }
 
@@ -200,4 +200,9 @@ export class SyncMemory {
       this.known.delete(id);
     }
   }
+}
+
+/** Whether a network of this host is the shared one again. One of that name with other flags takes its place instead. */
+function isBack({ name, isOurs, definition }: HereNetwork, entry: SharedEntry): boolean {
+  return isOurs && name === entry.name && differences(definition, entry.definition).length === 0;
 }

@@ -19,6 +19,7 @@ async function cluster(isMade = true): Promise<[SyncCluster, SyncHost, SyncHost,
 }
 
 const names = (all: SyncCluster) => all.hosts.map(host => Object.keys(host.has()).sort().join());
+const subnets = (all: SyncCluster) => all.hosts.map(host => host.has().net?.split('"')[3]);
 const calls = (all: SyncCluster) => all.hosts.map(host => host.calls);
 
 describe('a network made on one host', () => {
@@ -254,19 +255,28 @@ describe('a network removed on one host', () => {
     },
   );
 
-  it('makes place for another of its name, first where it is unused', async () => {
+  it.each(['settled', 'looked at', 'not seen'])('makes place for another, its removal %s', async when => {
     const [all, one, two] = await cluster();
     two.run('net');
     await one.remove('net');
-    await all.settle();
+    if (when !== 'not seen') await (when === 'settled' ? all.settle() : one.look());
     await one.create('net', OTHER);
     await all.settle();
-    const subnets = () => all.hosts.map(host => host.has().net?.split('"')[3]);
-    expect(subnets()).toEqual([OTHER, SUBNET, OTHER]);
+    expect(subnets(all)).toEqual([OTHER, SUBNET, OTHER]);
     await two.restartDaemon();
     two.stop('net');
     await all.settle();
-    expect(subnets()).toEqual([OTHER, OTHER, OTHER]);
+    expect(subnets(all)).toEqual([OTHER, OTHER, OTHER]);
+  });
+
+  it('that was pruned stays where it is used, and one that differs is a conflict', async () => {
+    const [all, one, two] = await cluster();
+    two.run('net');
+    await one.prune();
+    await one.create('net', OTHER);
+    await all.settle();
+    expect(subnets(all)).toEqual([OTHER, SUBNET, SUBNET]);
+    expect(one.reports).toHaveLength(1);
   });
 
   it('does not take with it one that differs', async () => {
