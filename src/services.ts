@@ -189,6 +189,7 @@ export function createServices(
     node,
     scope: config.scope,
     networks,
+    pools,
     requests,
     creations,
     saidGone,

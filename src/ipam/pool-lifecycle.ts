@@ -168,7 +168,7 @@ export class PoolLifecycle {
         throw new RequestError(
           `no IPPool contains ${formatCidr(subnet)} and CALICO_LIBNETWORK_AUTO_POOLS is off: create the pool first`,
         );
-      if (fresh.madeForDocker) await this.checkRoutes(subnet);
+      if (fresh.madeForDocker) this.checkRoutes(subnet, await this.foreignRoutes());
       await this.checkBlocks(subnet, newBlockSize(fresh));
       const taken = pools.some(({ pool }) => pool.name === fresh.name);
       const name = taken ? `${fresh.name}-${attempt + 2}` : fresh.name;
@@ -221,11 +221,25 @@ export class PoolLifecycle {
   }
 
   /**
+   * For a network that is new on this host: a pool that another host made for it was compared with that host's routes only.
+   * Here what is on a wire counts; routes by others may well lead into the pool (BIRD's do). Throws RequestError. No round
+   * trip.
+   */
+  async checkHere(subnet: Cidr): Promise<void> {
+    if (!this.facts.poolAround(subnet)?.isOurs) return;
+    const routes = await this.foreignRoutes();
+    this.checkRoutes(
+      subnet,
+      routes.filter(({ onLink }) => onLink),
+    );
+  }
+
+  /**
    * Throws RequestError where a pool made on the fly would take addresses that this host reaches otherwise: its own
    * segment, another bridge's, or a more particular route. A part of what a router leads to is fine.
    */
-  private async checkRoutes(subnet: Cidr): Promise<void> {
-    for (const { cidr: text, onLink } of await this.foreignRoutes()) {
+  private checkRoutes(subnet: Cidr, foreign: readonly ForeignRoute[]): void {
+    for (const { cidr: text, onLink } of foreign) {
       const route = parseCidr(text);
       if (!route || !(covers(subnet, route) || (onLink && covers(route, subnet)))) continue;
       throw new RequestError(

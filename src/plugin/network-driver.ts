@@ -3,6 +3,7 @@ import { RequestError } from '../errors.js';
 import { goTime } from '../ipam/block.js';
 import { formatCidr, hasHostBits, parseAddress, parseCidr } from '../ipam/cidr.js';
 import type { Address, Cidr } from '../ipam/cidr.js';
+import type { PoolLifecycle } from '../ipam/pool-lifecycle.js';
 import { objectOrEmpty } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import type { NetworkRecord } from '../model/network-record.js';
@@ -22,6 +23,7 @@ export interface NetworkDriverParts extends EndpointRemovalParts {
   readonly node: string;
   readonly scope: 'local' | 'global';
   readonly networks: Networks;
+  readonly pools: Pick<PoolLifecycle, 'checkHere'>;
   readonly requests: PoolRequests;
   readonly creations: NetworkCreations;
   readonly saidGone: SaidGone;
@@ -60,6 +62,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
       const ranges = data.map(subnetOf);
       const subnets = ranges.filter(range => range.length > 0 && parts.requests.isNamed(range));
       parts.requests.checkBlockSizes(subnets);
+      if (!networks.known(networkId)) for (const subnet of subnets) await parts.pools.checkHere(subnet);
       await networks.create({
         id: networkId,
         node: parts.node,

@@ -201,6 +201,17 @@ describe('networks of three hosts, with Docker 20, 26 and 28 and one etcd', () =
     await hosts[2].docker('network', 'rm', 'mine');
     await everywhere('another mine');
     expect(JSON.stringify(await inspected(hosts[2], 'network', 'inspect', 'mine'))).toContain('192.0.2.0/24');
+    // A subnet that a bridge of one host has.
+    await hosts[1].docker('network', 'create', '--subnet=203.0.113.0/24', 'bridged');
+    await create(hosts[0], 'over', '--subnet=203.0.113.0/24');
+    await has(hosts[2], 'another mine over');
+    await poll(
+      'h2 reports',
+      SOON,
+      () => log(hosts[1], 'overlaps 203.0.113.0/24, which this host reaches') > 0,
+    );
+    await hosts[1].docker('network', 'rm', 'bridged');
+    await everywhere('another mine over');
   });
 
   it('catch up where a host was away', async () => {

@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { ForeignRoute } from '../../src/host/dataplane.js';
 import { PoolLifecycle } from '../../src/ipam/pool-lifecycle.js';
 import { MemoryStore } from '../fakes/memory-store.js';
 import { cidr, closeNodes, node } from './ipam-node.js';
@@ -31,5 +32,23 @@ describe('a pool made on the fly', () => {
     expect(Object.keys(store.dump())).toEqual([]);
     // What a router leads to as a whole may be given out in part.
     expect((await pools.poolFor(cidr('10.20.5.0/24'))).name).toBe('docker-10-20-5-0-24');
+  });
+
+  it('by another host does not take what is on a wire of this one; what is routed into it may be of its own hosts', async () => {
+    const store = new MemoryStore();
+    const lifecycle = async (name: string, routes: readonly ForeignRoute[]) => {
+      const { facts } = await node(store, name);
+      const options = { autoPools: true, vxlanMode: 'Never' } as const;
+      return new PoolLifecycle(store, facts, options, async () => routes, pino({ level: 'silent' }));
+    };
+    const subnet = cidr('198.51.100.0/24');
+    await (await lifecycle('a', [])).poolFor(subnet);
+    const [bridged, routed] = [
+      await lifecycle('b', [{ cidr: '198.51.100.0/24', onLink: true }]),
+      await lifecycle('c', [{ cidr: '198.51.100.64/26', onLink: false }]),
+    ];
+    await expect(bridged.checkHere(subnet)).rejects.toThrow('198.51.100.0/24, which this host reaches');
+    await expect(routed.checkHere(subnet)).resolves.toBeUndefined();
+    await expect(bridged.checkHere(cidr('203.0.113.0/24'))).resolves.toBeUndefined();
   });
 });
