@@ -261,9 +261,10 @@ function parseDetectionMethod(text: string, family: Family): DetectionMethod {
   }
   if (by === 'interface' || by === 'skip-interface') return { by, patterns: parts.map(interfacePattern) };
   if (by === 'cidr') {
-    const cidrs = parts.flatMap(part => parseCidr(part) ?? []);
+    // Without a length it would be a single address, which is hardly what is meant.
+    const cidrs = parts.flatMap(part => (part.includes('/') ? (parseCidr(part) ?? []) : []));
     if (cidrs.length < parts.length || cidrs.some(one => one.family !== family))
-      throw new Error(`cidr= must name IPv${family} ranges, comma separated`);
+      throw new Error(`cidr= must name IPv${family} ranges as address/length, comma separated`);
     return { by, cidrs };
   }
   throw new Error(

@@ -50,6 +50,14 @@ export class NodeRegistration {
     const timer = setInterval(this.kept.changed, CHECK).unref();
     this.endings.push(() => clearInterval(timer), host.onAddressChange(this.kept.changed));
     this.endings.push(nodes.onEntries(keys => keys.has(this.parts.writer.key) && this.kept.changed()));
+    // Nothing is looked at while the datastore is out of sight.
+    let wasCurrent = false;
+    this.endings.push(
+      nodes.onChange(() => {
+        if (nodes.isCurrent && !wasCurrent) this.kept.changed();
+        wasCurrent = nodes.isCurrent;
+      }),
+    );
     nodes.ready.then(this.kept.changed, () => undefined);
   }
 
@@ -97,6 +105,7 @@ export class NodeRegistration {
     const now = node?.addresses[family]?.text;
     if (source === 'none') return undefined;
     if (typeof source === 'object') {
+      this.complain(family, isOn(source.address, onHost) ? '' : this.nowhere(family, source.address));
       // Of the full length where no interface had it yet: then it is still to be told which subnet it is in.
       const isGuess = now === withLength(source.address, []) && !source.address.includes('/');
       return this.isStart || now === undefined || isGuess
@@ -109,18 +118,34 @@ export class NodeRegistration {
     const isDue = now === undefined || (isGone && isOurs) || (source === 'autodetect' && this.isStart);
     if (!isDue) return undefined;
     const text = await detectAddress(this.parts.host, this.parts.method[family], family);
-    this.complain(family, text === undefined);
+    this.complain(family, text === undefined ? this.notFound(family) : '');
     return text === undefined ? undefined : { text, isDetected: true };
   }
 
-  private complain(family: Family, failed: boolean): void {
-    const name = family === 4 ? 'IP' : 'IP6';
-    const complaint = failed
-      ? `no IPv${family} address of this host was found: other hosts cannot reach its containers. Set ${name} or ${name}_AUTODETECTION_METHOD`
-      : '';
-    if (failed && this.complaints.get(family) !== complaint) this.parts.log.warn({ family }, complaint);
+  private complain(family: Family, complaint: string): void {
+    if (complaint !== '' && this.complaints.get(family) !== complaint)
+      this.parts.log.warn({ family }, complaint);
     this.complaints.set(family, complaint);
   }
+
+  private notFound(family: Family): string {
+    const name = settingOf(family);
+    return `no IPv${family} address of this host was found: other hosts cannot reach its containers. Set ${name} or ${name}_AUTODETECTION_METHOD`;
+  }
+
+  private nowhere(family: Family, address: string): string {
+    return `${settingOf(family)}=${address} is on no interface of this host: unless something in between translates it, other hosts cannot reach its containers. Correct it, or leave it out`;
+  }
+}
+
+function settingOf(family: Family): string {
+  return family === 4 ? 'IP' : 'IP6';
+}
+
+/** Whether an interface has the address, whatever its length. */
+function isOn(text: string, onHost: readonly InterfaceAddress[]): boolean {
+  const address = parseAddress(text.split('/')[0] ?? '');
+  return address !== undefined && onHost.some(one => one.address === formatAddress(address));
 }
 
 /** With the prefix length of the interface that has the address, else as one host. */

@@ -1,6 +1,7 @@
 import { loadConfig } from '../config.js';
 import { endpointKey, NETWORKS_PREFIX, SHARED_NETWORKS_PREFIX } from '../datastore/keys.js';
 import type { Store } from '../datastore/store.js';
+import { formatCidr, parseCidr } from '../ipam/cidr.js';
 import { parseNetworkRecord } from '../model/network-record.js';
 import { parseSharedNetwork } from '../model/shared-network.js';
 import { parseEndpoint } from '../model/workload-endpoint.js';
@@ -43,7 +44,7 @@ const COLUMNS: readonly ListColumn<ListedNetwork>[] = [
   },
 ];
 
-/** `network ls`: the calico networks of all hosts, one line for each name. Exit status 0. */
+/** `network ls`: the calico networks of all hosts, one line for each name and its subnets. Exit status 0. */
 export const run: Run = async (args, env, out) => {
   const { values, words } = parseArguments(args, { output: { type: 'string', short: 'o' } });
   noMoreWords(words);
@@ -52,51 +53,48 @@ export const run: Run = async (args, env, out) => {
   return 0;
 };
 
+type Row = { -readonly [K in keyof ListedNetwork]: ListedNetwork[K] };
+
 /** Three round trips, and one more per 1,000 of each. */
 async function networksOf(store: Store): Promise<ListedNetwork[]> {
-  const found = new Map<string, { -readonly [K in keyof ListedNetwork]: ListedNetwork[K] }>();
-  const names = new Map<string, string>();
+  const rows = new Map<string, Row>();
+  const byId = new Map<string, Row>();
+  // A host may have another network of that name, which is not the cluster's.
+  const rowOf = (of: Pick<ListedNetwork, 'name' | 'subnets' | 'internal' | 'options'>): Row => {
+    const key = [of.name, ...of.subnets].join(' ');
+    const row = rows.get(key) ?? { ...of, hosts: [], endpoints: 0, sharing: 'local' };
+    rows.set(key, row);
+    return row;
+  };
   for (const { value } of (await store.list(NETWORKS_PREFIX)).entries) {
     const record = parseNetworkRecord(value);
     if (!record) continue;
     // Without a name until Docker's event about it has come.
     const name = record.name ?? record.id.slice(0, 12);
-    names.set(record.id, name);
-    const subnets = record.subnets.map(({ cidr }) => cidr);
-    const { internal, options } = record;
-    const network = found.get(name) ?? {
-      name,
-      subnets,
-      internal,
-      options,
-      hosts: [],
-      endpoints: 0,
-      sharing: 'local',
-    };
-    found.set(name, { ...network, hosts: [...network.hosts, record.node].sort() });
+    const { subnets, internal, options } = record;
+    const row = rowOf({ name, subnets: subnets.map(({ cidr }) => cidr), internal, options });
+    row.hosts = [...row.hosts, record.node].sort();
+    byId.set(record.id, row);
   }
   for (const { value } of (await store.list(SHARED_NETWORKS_PREFIX)).entries) {
     const shared = parseSharedNetwork(value);
     if (!shared) continue;
     const { name, definition, removed } = shared;
-    const subnets = definition.subnets.map(({ subnet }) => subnet);
+    const subnets = definition.subnets.map(({ subnet }) => canonical(subnet));
     const { internal, options } = definition;
-    const network = found.get(name) ?? {
-      name,
-      subnets,
-      internal,
-      options,
-      hosts: [],
-      endpoints: 0,
-      sharing: 'local',
-    };
-    found.set(name, { ...network, sharing: removed ? 'removed' : 'shared' });
+    rowOf({ name, subnets, internal, options }).sharing = removed ? 'removed' : 'shared';
   }
   for await (const { entries } of store.pages(endpointKey('')))
     for (const { value } of entries) {
       const endpoint = parseEndpoint(value);
-      const network = endpoint && found.get(names.get(endpoint.networkId) ?? '');
-      if (network) network.endpoints += 1;
+      const row = endpoint && byId.get(endpoint.networkId);
+      if (row) row.endpoints += 1;
     }
-  return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return [...rows.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** As records have it; what is no CIDR stays as it is. */
+function canonical(subnet: string): string {
+  const cidr = parseCidr(subnet);
+  return cidr ? formatCidr(cidr) : subnet;
 }

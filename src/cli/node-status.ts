@@ -97,7 +97,9 @@ async function statusOf(store: Store, here: string): Promise<HostStatus[]> {
     return {
       ...{ name, isThisHost: name === here, addresses },
       ...(presence ? { aliveSince: presence.since, version: presence.version } : {}),
-      ...(name === here ? { reachedBy: ['this host'], isReached: true } : wayTo(own, node, pools)),
+      ...(name === here
+        ? { reachedBy: ['this host'], isReached: true }
+        : wayTo(own, node, presence !== undefined, pools)),
       ...{ blocks: blocks.get(name) ?? 0, endpoints: endpoints.get(name) ?? 0 },
     };
   });
@@ -107,9 +109,13 @@ async function statusOf(store: Store, here: string): Promise<HostStatus[]> {
 function wayTo(
   own: CalicoNode | undefined,
   peer: CalicoNode | undefined,
+  isAlive: boolean,
   pools: readonly IpPool[],
 ): Pick<HostStatus, 'reachedBy' | 'isReached'> {
-  if (!peer) return { reachedBy: ['it has no Node: start its daemon'], isReached: false };
+  if (!peer) {
+    const remedy = isAlive ? "see its daemon's log" : 'start its daemon';
+    return { reachedBy: [`it has no Node: ${remedy}`], isReached: false };
+  }
   if (!own) return { reachedBy: ['this host has no Node: start its daemon'], isReached: false };
   const ways = new Set<string>();
   let isReached = true;

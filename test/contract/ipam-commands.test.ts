@@ -141,6 +141,20 @@ test('endpoint ls, network ls and node status', async () => {
   expect((await run('network', 'ls', '-o', 'wide')).out).toMatch(
     /^my_net +default pools +no +1 +local +gone,live-1 +mtu=1400$/m,
   );
+  const other = {
+    id: 'id-3',
+    node: 'far',
+    name: 'my_net',
+    created: '',
+    internal: false,
+    options: {},
+    rest: {},
+  };
+  const subnets = [{ cidr: '198.51.100.0/24' }];
+  await put(store, `${NETWORKS_PREFIX}id-3`, formatNetworkRecord({ ...other, subnets }));
+  expect((await run('network', 'ls')).out).toMatch(
+    /^my_net +default pools +no +1 +local +gone,live-1\nmy_net +198\.51\.100\.0\/24 +no +0 +local +far$/m,
+  );
   const hosts = await run('node', 'status');
   expect(hosts.out).toMatch(/^live-1 \* +yes +10\.0\.0\.1 +1 +0 +this host$/m);
   expect(hosts.out).toMatch(/^gone +no +1 +1 +it has no Node: start its daemon$/m);

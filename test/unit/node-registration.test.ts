@@ -75,6 +75,7 @@ describe("the host's address", () => {
     ['IP6', '10.0.0.1'],
     ['IP_AUTODETECTION_METHOD', 'guess'],
     ['IP_AUTODETECTION_METHOD', 'cidr=x'],
+    ['IP_AUTODETECTION_METHOD', 'cidr=10.0.0.0'],
     ['IP_AUTODETECTION_METHOD', 'can-reach=fd00::1'],
     ['IP6_AUTODETECTION_METHOD', 'interface=('],
   ])('cannot be set to nonsense: %s=%s', (name, value) =>
@@ -115,6 +116,18 @@ describe('the Node of this host', () => {
     const host = registered(store, {});
     await becomes(store, '10.0.0.1/24');
     host.readdress([OTHER]);
+    await becomes(store, '10.0.0.7/25');
+  });
+
+  it('follows the host at once when the datastore is back in sight', async () => {
+    const store = new MemoryStore();
+    const host = registered(store, {});
+    await becomes(store, '10.0.0.1/24');
+    const watches = store.interruptWatches();
+    host.readdress([OTHER]);
+    await aMoment();
+    expect(address(store)).toBe('10.0.0.1/24');
+    watches.again();
     await becomes(store, '10.0.0.7/25');
   });
 
@@ -185,6 +198,21 @@ describe('the Node of this host', () => {
       host.readdress([]);
     }
     expect(lines).toHaveLength(2);
+  });
+
+  it('may say an address that no interface has, as behind a translation, which is said once', async () => {
+    const lines: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) });
+    const store = new MemoryStore();
+    const host = registered(store, { IP: '203.0.113.9/24' }, [ETH0], log);
+    await becomes(store, '203.0.113.9/24');
+    host.readdress([OTHER]);
+    await aMoment();
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('IP=203.0.113.9/24 is on no interface of this host');
+    registered(store, { IP: '10.0.0.1/25' }, [ETH0], log);
+    await becomes(store, '10.0.0.1/25');
+    expect(lines).toHaveLength(1);
   });
 
   it('is found anew at each start with autodetect', async () => {
