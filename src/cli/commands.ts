@@ -38,5 +38,5 @@ export const COMMANDS: readonly Command[] = [
   // prettier-ignore
   { group: CLUSTER, name: 'doctor', usage: '[-o json]', help: 'look for what goes wrong in practice, and say what to do about it', example: 'calico-libnetwork doctor', load: () => import('./doctor.js') },
   // prettier-ignore
-  { group: POLICY, name: 'policy explain', usage: 'FROM TO PROTO/PORT [--published]', help: 'say why a packet is allowed or denied, rule by rule', example: 'calico-libnetwork policy explain web db tcp/3306', load: () => import('./policy-explain.js') },
+  { group: POLICY, name: 'policy explain', usage: 'FROM TO PROTO/PORT [--published]', help: "say why a packet is allowed or denied, rule by rule; PORT is the container's, --published where it comes by a published port", example: 'calico-libnetwork policy explain web db tcp/3306', load: () => import('./policy-explain.js') },
 ];

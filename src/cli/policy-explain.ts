@@ -4,6 +4,7 @@ import { policySources } from '../agent/policy-sources.js';
 import { loadConfig } from '../config.js';
 import { ENDPOINT_NAMESPACE, NETWORKS_PREFIX, resourcesPrefix } from '../datastore/keys.js';
 import type { Store } from '../datastore/store.js';
+import { daemonSettings } from '../doctor/settings.js';
 import { DockerEngine } from '../docker/engine.js';
 import { formatAddress, parseAddress } from '../ipam/cidr.js';
 import { isObject, parseJson, textList, textOr } from '../model/json.js';
@@ -19,6 +20,7 @@ import type { Output, Run } from './command.js';
 import { withDatastore } from './datastore.js';
 import { keptApart } from './internal-networks.js';
 import { PacketEnds } from './packet-ends.js';
+import { publishedHints } from './published-hints.js';
 
 /**
  * `policy explain FROM TO PROTO/PORT`: each tier, policy and rule that is looked at, in both directions, and the verdict.
@@ -30,7 +32,9 @@ export const run: Run = async (args, env, out) => {
   const [from, to, traffic, ...more] = args.filter(arg => arg !== '--published');
   if (from === undefined || to === undefined || traffic === undefined || more.length > 0)
     throw new UsageError('policy explain needs FROM, TO and what is sent, as tcp/80');
-  const config = loadConfig(env);
+  // What the host itself may send is the daemon's to say, and seldom in the environment of who asks.
+  const { env: settings } = daemonSettings(env, path => loadConfig(path).socketDir);
+  const config = loadConfig(settings);
   const ends = new PacketEnds(() => new DockerEngine(config.dockerHost).containers());
   const resolver = new PolicyResolver(config.nodeName, config.hostAction);
   const { endpoints, networks } = await withDatastore(config, store => read(store, resolver, out));
@@ -45,6 +49,7 @@ export const run: Run = async (args, env, out) => {
     isTranslated: published,
   } as const;
   out.line(`${source.name} to ${destination.name}, ${trafficText(packet)}`);
+  for (const hint of publishedHints(endpoints, packet, from, traffic)) out.error(`note: ${hint}`);
   // Beside Felix nothing of ours keeps internal networks apart.
   const apart =
     config.dataplane === 'felix'
@@ -66,6 +71,7 @@ export const run: Run = async (args, env, out) => {
   const isFromHost = !endpointAt(resolver.facts, source.address) && isOwn(source.address);
   if (isFromHost && config.hostAction !== 'policy') {
     out.line(`what the host itself sends: ${config.hostAction} (CALICO_LIBNETWORK_DEFAULT_HOST_ACTION)`);
+    out.line(config.hostAction === 'allow' ? 'allowed' : 'denied');
     return config.hostAction === 'allow' ? 0 : 1;
   }
   const path = evaluatePath(resolver.facts, packet);

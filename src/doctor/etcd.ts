@@ -1,6 +1,7 @@
 import type { EtcdOptions } from '../datastore/etcd-options.js';
 import type { Store } from '../datastore/store.js';
-import { reason } from '../errors.js';
+import { inTime, withDeadline } from '../deadline.js';
+import { DatastoreError, reason } from '../errors.js';
 import { askMembers } from './etcd-http.js';
 import type { MemberFacts } from './etcd-http.js';
 import { ok, problem, warning } from './finding.js';
@@ -13,6 +14,11 @@ const OLDEST = [3, 4] as const;
 const CLOCK_TOLERANCE = 2_500;
 /** Milliseconds that an answer of a healthy etcd may take. */
 const SLOW = 100;
+/** Milliseconds after which the datastore is to say why it has no answer, and after which it is not waited for: packets may
+ *  lead nowhere, and the check itself is given up a second later. */
+const PATIENCE = 3_000;
+const SILENT = 4_000;
+const SILENCE = `etcd does not answer within ${SILENT / 1_000} s`;
 
 /** etcd answers by the daemon's own way, and each of its members is well. */
 export const etcd: Check<Subject> = {
@@ -33,9 +39,15 @@ export const etcd: Check<Subject> = {
 async function ask(store: Store): Promise<Verdict> {
   try {
     const started = performance.now();
-    await store.ping();
+    const ping = () =>
+      inTime(
+        withDeadline(PATIENCE, () => store.ping()),
+        SILENT,
+        () => new DatastoreError(SILENCE),
+      );
+    await ping();
     const answered = performance.now();
-    await store.ping();
+    await ping();
     return judgeLatency(performance.now() - answered, answered - started);
   } catch (error) {
     return problem(

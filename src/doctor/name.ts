@@ -13,7 +13,7 @@ import type { Subject } from './subject.js';
 /** The name is this host's alone, and its only one. Three round trips. */
 export const name: Check<Subject> = {
   name: 'node name',
-  async look({ config, store, daemon }) {
+  async look({ config, store, daemon, netlink }) {
     const { nodeName: node, stateDir } = config;
     const [alive, owner, nodes] = await Promise.all([
       store().get(aliveKey(node)),
@@ -32,6 +32,7 @@ export const name: Check<Subject> = {
       judgeAddresses(
         node,
         nodes.entries.flatMap(({ value }) => nodeIn(value)),
+        new Set((await netlink.addresses()).map(({ address }) => address)),
       ),
     ];
   },
@@ -67,7 +68,12 @@ export function judgeName({ node, id, presence, owner, isServing }: NameFacts): 
   return ok(`${node} is this host's name alone${presence ? '' : '; no daemon runs'}`);
 }
 
-export function judgeAddresses(node: string, nodes: readonly CalicoNode[]): Verdict {
+/** `onHost`: what this host's interfaces have. */
+export function judgeAddresses(
+  node: string,
+  nodes: readonly CalicoNode[],
+  onHost: ReadonlySet<string>,
+): Verdict {
   const own = nodes.find(({ name }) => name === node);
   const addresses = Object.values(own?.addresses ?? {}).map(({ address }) => address);
   if (!own)
@@ -81,6 +87,12 @@ export function judgeAddresses(node: string, nodes: readonly CalicoNode[]): Verd
     return warning(
       `${twins.map(({ name }) => name).join(', ')} and ${node} have the same address: other hosts cannot tell them apart`,
       `if this host was renamed: calico-libnetwork node remove ${twins[0]?.name ?? ''}; else set IP on one of them`,
+    );
+  const nowhere = addresses.filter(address => !onHost.has(address));
+  if (nowhere.length > 0)
+    return warning(
+      `Node ${node} says ${nowhere.join(', ')}, which no interface of this host has: others send there what is for its containers`,
+      'unless something in between translates it: correct IP, or set IP=autodetect, and restart the daemon',
     );
   return ok(`Node ${node} has the address ${addresses.join(', ') || 'of none'}; no other has it`);
 }

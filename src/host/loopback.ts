@@ -13,12 +13,19 @@ export class LoopbackPorts {
   private addresses: ReadonlySet<string> = new Set();
   /** Interfaces that were given it. */
   private readonly open = new Set<string>();
+  /** Nobody has said yet for which: what the daemon before this one opened stays. */
+  private isTold = false;
 
   constructor(private readonly routes: HostRoutes) {}
 
   /** From now on for these ports. */
   want(published: readonly PublishedPort[]): void {
     this.addresses = new Set(published.filter(isOnLoopback4).map(({ address }) => address));
+    if (!this.isTold) {
+      this.isTold = true;
+      this.restore();
+      return;
+    }
     const wanted = this.interfaces();
     for (const name of [...this.open]) {
       if (wanted.has(name)) continue;
@@ -36,6 +43,7 @@ export class LoopbackPorts {
 
   /** Looks at every endpoint's interface; answers with what was put right. */
   restore(): string[] {
+    if (!this.isTold) return [];
     const wanted = this.interfaces();
     return this.routes.endpointInterfaces().flatMap(name => {
       if (!wanted.has(name)) return ensureSettings([setting(name, '0')]);

@@ -179,7 +179,7 @@ async function knownNetwork(networks: Networks, body: JsonObject): Promise<Netwo
     return network;
   }
   throw new RequestError(
-    `network ${networkId} is not known to Calico: remove it with docker network rm and create it again`,
+    `network ${networkId} is not known to Calico yet: try again in a moment; if it stays so, remove it with docker network rm and create it again`,
   );
 }
 

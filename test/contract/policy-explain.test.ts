@@ -150,6 +150,15 @@ describe('policy explain', () => {
     expect(outside.status).toBe(1);
     const published = await explain('203.0.113.1', '192.0.2.1', 'tcp/80', '--published');
     expect(published.lines.slice(-2)).toEqual(['  published port: allow', 'allowed']);
+    expect(published.errors.some(text => text.includes('publishes no'))).toBe(false);
+    const unpublished = await explain('203.0.113.1', '192.0.2.1', 'tcp/81', '--published');
+    expect(unpublished.errors).toContainEqual(
+      expect.stringMatching(/^note: this container publishes no tcp\/81 of its own/),
+    );
+    const atHost = await explain('203.0.113.1', '203.0.113.2', 'tcp/8080');
+    expect(atHost.errors).toContainEqual(
+      expect.stringContaining('ask for policy explain 203.0.113.1 192.0.2.1 tcp/80 --published'),
+    );
     expect((await explain('8.8.8.8', '9.9.9.9', 'icmp')).lines.at(-1)).toBe('allowed');
     expect((await explain('fd00::9', 'fd00::1', 'icmp')).lines[0]).toBe(
       'fd00::9 to fd00::1, icmpv6 type 128',
@@ -181,9 +190,10 @@ describe('policy explain', () => {
   });
 
   it("and what the host sends, by the daemon's setting", async () => {
-    expect((await explain('127.0.0.1', '192.0.2.2', 'tcp/1')).lines.at(-1)).toMatch(
-      /^what the host itself sends: allow/,
-    );
+    expect((await explain('127.0.0.1', '192.0.2.2', 'tcp/1')).lines.slice(1)).toEqual([
+      'what the host itself sends: allow (CALICO_LIBNETWORK_DEFAULT_HOST_ACTION)',
+      'allowed',
+    ]);
   });
 
   it.each([

@@ -148,6 +148,19 @@ describe('127.0.0.1', () => {
     ]);
   });
 
+  test('stays open when another daemon takes over, until that knows of its ports', async () => {
+    await publish(...open({}), ...open({ hostPort: 8082, address: '10.65.0.2' }));
+    const next = await host.successor('linux');
+    const both = [endpoint(1, ['10.65.0.1', 'fd65::1']), endpoint(2, ['10.65.0.2', 'fd65::2'])];
+    expect(await next.call('repair', both)).toEqual([]);
+    expect([await localnet(1), await localnet(2)]).toEqual(['1', '1']);
+    await next.call('apply', { ...STATE, published: open({}) });
+    expect([await localnet(1), await localnet(2)]).toEqual(['1', '0']);
+    await next.call('apply', STATE);
+    expect([await localnet(1), await localnet(2)]).toEqual(['0', '0']);
+    next.shutDown();
+  });
+
   test('of the host is not shown to a container that asks for it, route_localnet or not', async () => {
     await talker(own).serve(9999, 'secret');
     await publish(...open({}));

@@ -235,10 +235,12 @@ describe('the name', () => {
       return found;
     };
     const own = node('h1', '10.0.0.1/24');
-    expect(judgeAddresses('h1', [own, node('h2', '10.0.0.2/24')]).level).toBe('ok');
-    const twin = judgeAddresses('h1', [own, node('old', '10.0.0.1/16')]);
+    const HERE = new Set(['127.0.0.1', '10.0.0.1']);
+    expect(judgeAddresses('h1', [own, node('h2', '10.0.0.2/24')], HERE).level).toBe('ok');
+    const twin = judgeAddresses('h1', [own, node('old', '10.0.0.1/16')], HERE);
     expect(twin).toMatchObject({ level: 'warning', remedy: expect.stringContaining('node remove old') });
-    expect(judgeAddresses('h1', []).level).toBe('warning');
+    expect(judgeAddresses('h1', [], HERE).level).toBe('warning');
+    expect(judgeAddresses('h1', [node('h1', '10.0.0.77/24')], HERE).text).toContain('which no interface of');
   });
 });
 
