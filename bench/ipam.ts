@@ -141,25 +141,18 @@ async function main({ etcd: endpoint, open }: Bench): Promise<void> {
   aim('ReleaseAddress, median over bare', median(release.ours) / median(release.bare), '<=', 1.3);
   aim(`RequestAddress, last 100 of ${COUNT} over calls 50-150`, growth(request.ours), '<=', 1.2);
   aim(`ReleaseAddress, last 100 of ${COUNT} over calls 50-150`, growth(release.ours), '<=', 1.2);
-  await manyWays(etcd, open, addresses);
+  await manyWays(etcd, client, addresses);
   etcd.close();
 }
 
-async function manyWays(etcd: Etcd3, open: Bench['open'], addresses: Addresses): Promise<void> {
-  const clients = await Promise.all(Array.from({ length: WAYS }, open));
-  const bares = clients.map((_, way) => new Bare(etcd, `way${way}`));
+async function manyWays(etcd: Etcd3, client: PluginClient, addresses: Addresses): Promise<void> {
+  const bares = Array.from({ length: WAYS }, (_, way) => new Bare(etcd, `way${way}`));
   const seconds = { request: 0, release: 0, bare: 0 };
   const held: string[] = [];
   for (let round = 0; round < ROUNDS; round += 1) {
     seconds.bare += await together(PER_ROUND, async way => bares[way]?.transact());
-    seconds.request += await together(PER_ROUND, async way => {
-      const client = clients[way];
-      if (client) held.push(await addresses.request(client));
-    });
-    seconds.release += await together(PER_ROUND, async way => {
-      const client = clients[way];
-      if (client) await addresses.release(client, held.shift() ?? '');
-    });
+    seconds.request += await together(PER_ROUND, async () => void held.push(await addresses.request(client)));
+    seconds.release += await together(PER_ROUND, () => addresses.release(client, held.shift() ?? ''));
   }
   const perSecond = (time: number): number => (ROUNDS * PER_ROUND) / time;
   say(`\n${WAYS} calls at a time (calls per second)`);

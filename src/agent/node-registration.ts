@@ -105,7 +105,10 @@ export class NodeRegistration {
     const now = node?.addresses[family]?.text;
     if (source === 'none') return undefined;
     if (typeof source === 'object') {
-      this.complain(family, isOn(source.address, onHost) ? '' : this.nowhere(family, source.address));
+      this.complain(
+        family,
+        interfaceWith(source.address, onHost) ? '' : this.nowhere(family, source.address),
+      );
       // Of the full length where no interface had it yet: then it is still to be told which subnet it is in.
       const isGuess = now === withLength(source.address, []) && !source.address.includes('/');
       return this.isStart || now === undefined || isGuess
@@ -142,17 +145,15 @@ function settingOf(family: Family): string {
   return family === 4 ? 'IP' : 'IP6';
 }
 
-/** Whether an interface has the address, whatever its length. */
-function isOn(text: string, onHost: readonly InterfaceAddress[]): boolean {
+/** Who has the address, whatever length is written with it. */
+function interfaceWith(text: string, onHost: readonly InterfaceAddress[]): InterfaceAddress | undefined {
   const address = parseAddress(text.split('/')[0] ?? '');
-  return address !== undefined && onHost.some(one => one.address === formatAddress(address));
+  return address && onHost.find(one => one.address === formatAddress(address));
 }
 
 /** With the prefix length of the interface that has the address, else as one host. */
 function withLength(text: string, onHost: readonly InterfaceAddress[]): string {
   if (text.includes('/')) return text;
-  const address = parseAddress(text);
-  const canonical = address ? formatAddress(address) : text;
-  const found = onHost.find(one => one.address === canonical);
-  return `${text}/${found?.prefixLength ?? (address ? bits(address.family) : 32)}`;
+  const alone = bits(parseAddress(text)?.family ?? 4);
+  return `${text}/${interfaceWith(text, onHost)?.prefixLength ?? alone}`;
 }

@@ -1,9 +1,8 @@
 import { loadConfig } from '../config.js';
 import { endpointKey, NETWORKS_PREFIX, SHARED_NETWORKS_PREFIX } from '../datastore/keys.js';
 import type { Store } from '../datastore/store.js';
-import { formatCidr, parseCidr } from '../ipam/cidr.js';
 import { parseNetworkRecord } from '../model/network-record.js';
-import { parseSharedNetwork } from '../model/shared-network.js';
+import { canonical, parseSharedNetwork } from '../model/shared-network.js';
 import { parseEndpoint } from '../model/workload-endpoint.js';
 import { chosen, noMoreWords, parseArguments } from './arguments.js';
 import type { Run } from './command.js';
@@ -91,10 +90,4 @@ async function networksOf(store: Store): Promise<ListedNetwork[]> {
       if (row) row.endpoints += 1;
     }
   return [...rows.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-/** As records have it; what is no CIDR stays as it is. */
-function canonical(subnet: string): string {
-  const cidr = parseCidr(subnet);
-  return cidr ? formatCidr(cidr) : subnet;
 }

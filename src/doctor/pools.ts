@@ -2,14 +2,13 @@ import { covers, formatCidr, overlap, parseCidr } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
 import type { IpPool } from '../model/ip-pool.js';
 import { hostCidr } from '../host/bytes.js';
+import { CALICO_INTERFACE } from '../host/facts.js';
 import { ok, problem, warning } from './finding.js';
 import type { Check, Verdict } from './finding.js';
 import type { Subject } from './subject.js';
 
 /** Protocol numbers of routes that lead to containers: ours, Felix's, BIRD's. */
 const CONTAINERS = new Set([81, 80, 12]);
-/** Interfaces that belong to containers or to tunnels between their hosts. */
-const CALICO = /^(cali|tunl|vxlan\.calico|vxlan-v6\.calico|wireguard\.cali|wg-v6\.cali)/;
 
 /** What the host reaches beside containers. */
 export interface HostRange {
@@ -32,7 +31,7 @@ export const pools: Check<Subject> = {
     const ranges: HostRange[] = [];
     const add = (text: string, device: number | undefined, what: string): void => {
       const cidr = parseCidr(text);
-      if (cidr && cidr.length > 0 && !CALICO.test(nameOf(device)) && !isEverywhere(text))
+      if (cidr && cidr.length > 0 && !CALICO_INTERFACE.test(nameOf(device)) && !isEverywhere(text))
         ranges.push({ cidr, what });
     };
     for (const { destination, type, protocol, device } of routes)

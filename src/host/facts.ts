@@ -19,24 +19,23 @@ export async function defaultMtu(netlink: RtNetlink): Promise<number> {
   return ETHERNET_MTU;
 }
 
-/** Names of Calico's tunnels, whoever made them. */
-const TUNNEL = /^(vxlan(-v6)?\.calico|tunl0|wireguard\.cali|wg-v6\.cali)$/;
+/** Names of Calico's interfaces, whoever made them: of containers, and tunnels. */
+export const CALICO_INTERFACE = /^(cali|tunl|vxlan\.calico|vxlan-v6\.calico|wireguard\.cali|wg-v6\.cali)/;
 
 /**
  * What the host reaches without us, as CIDRs: destinations of routes not of our protocol number, without the default
  * routes, and its own addresses. Without IPv6's link-local and multicast, which every interface has, and without addresses
- * inside Calico's tunnels, which come from a pool themselves.
+ * of Calico's interfaces: those of tunnels come from a pool themselves.
  */
 export async function foreignRoutes(netlink: RtNetlink, ourProtocol: number): Promise<ForeignRoute[]> {
   const routes = await netlink.routes({ notProtocol: ourProtocol });
   const found = new Map<string, boolean>();
   for (const { destination, hasGateway, type } of routes)
     found.set(destination, found.get(destination) === true || (!hasGateway && type === 'unicast'));
-  const tunnels = new Set(
-    (await netlink.links()).flatMap(({ name, index }) => (TUNNEL.test(name) ? index : [])),
-  );
+  const links = await netlink.links();
+  const calicos = new Set(links.filter(({ name }) => CALICO_INTERFACE.test(name)).map(({ index }) => index));
   for (const { address, device } of await netlink.addresses())
-    if (!tunnels.has(device)) found.set(hostCidr(address), true);
+    if (!calicos.has(device)) found.set(hostCidr(address), true);
   return [...found]
     .map(([cidr, onLink]) => ({ cidr, onLink }))
     .filter(({ cidr }) => !cidr.endsWith('/0') && !/^(fe[89ab]|ff|127\.)/.test(cidr) && cidr !== '::1/128')

@@ -225,13 +225,11 @@ export class PoolLifecycle {
    * Here what is on a wire counts; routes by others may well lead into the pool (BIRD's do). Throws RequestError. No round
    * trip.
    */
-  async checkHere(subnet: Cidr): Promise<void> {
-    if (!this.facts.poolAround(subnet)?.isOurs) return;
-    const routes = await this.foreignRoutes();
-    this.checkRoutes(
-      subnet,
-      routes.filter(({ onLink }) => onLink),
-    );
+  async checkHere(subnets: readonly Cidr[]): Promise<void> {
+    const made = subnets.filter(subnet => this.facts.poolAround(subnet)?.isOurs);
+    if (made.length === 0) return;
+    const onLink = (await this.foreignRoutes()).filter(route => route.onLink);
+    for (const subnet of made) this.checkRoutes(subnet, onLink);
   }
 
   /**

@@ -114,8 +114,8 @@ function comparable(definition: NetworkDefinition): Record<string, string> {
   };
 }
 
-/** Engines write the same address differently. */
-function canonical(text: string): string {
+/** An address or CIDR as we write it; engines write the same differently. What is neither stays as it is. */
+export function canonical(text: string): string {
   if (text === '') return '';
   const cidr = parseCidr(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`);
   return cidr ? formatCidr(cidr) : text;

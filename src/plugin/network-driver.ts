@@ -62,7 +62,7 @@ export function networkDriver(parts: NetworkDriverParts): Methods {
       const ranges = data.map(subnetOf);
       const subnets = ranges.filter(range => range.length > 0 && parts.requests.isNamed(range));
       parts.requests.checkBlockSizes(subnets);
-      if (!networks.known(networkId)) for (const subnet of subnets) await parts.pools.checkHere(subnet);
+      if (!networks.known(networkId)) await parts.pools.checkHere(subnets);
       await networks.create({
         id: networkId,
         node: parts.node,

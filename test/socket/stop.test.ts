@@ -22,6 +22,9 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
+/** What dockerd writes. */
+const QUICK = 'POST /Quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}';
+
 /** Connections that are open on our side a moment later. */
 function connectionsOf(app: ReturnType<typeof createPluginApp>): Promise<number> {
   return sleep(20).then(
@@ -55,7 +58,7 @@ describe('a daemon that stops', () => {
     expect(await call('Quick')).toEqual({ status: 200, connection: 'close' });
     expect(await call('Unknown')).toEqual({ status: 404, connection: 'close' });
     const client = connect({ path, allowHalfOpen: true });
-    client.write('POST /Quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+    client.write(QUICK);
     await once(client.resume(), 'end');
     expect(await connectionsOf(app)).toBe(0);
     client.destroy();
@@ -76,7 +79,7 @@ describe('a daemon that stops', () => {
     const early = connect(path);
     const [server] = (await once(app.server, 'connection')) as [Socket];
     server.pause();
-    early.write('POST /Quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+    early.write(QUICK);
     const answer = once(early, 'data');
     const stopped = stopServing(app, 5_000);
     await sleep(300);
@@ -89,7 +92,7 @@ describe('a daemon that stops', () => {
     const early = connect(path);
     await new Promise(resolve => early.once('connect', resolve));
     const stopped = stopServing(app, 5_000);
-    early.write('POST /Quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+    early.write(QUICK);
     const text = await new Promise<string>(resolve => early.once('data', data => resolve(String(data))));
     expect(text).toMatch(/^HTTP\/1\.1 200 /);
     await stopped;
@@ -100,7 +103,7 @@ describe('a daemon that stops', () => {
     const many = Array.from({ length: 20 }, () => connect(path));
     const answers = many.map(async client => {
       await once(client, 'connect');
-      client.write('POST /Quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+      client.write(QUICK);
       return String(await once(client, 'data'));
     });
     const stopped = stopServing(app, 5_000);

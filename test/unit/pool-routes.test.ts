@@ -47,8 +47,8 @@ describe('a pool made on the fly', () => {
       await lifecycle('b', [{ cidr: '198.51.100.0/24', onLink: true }]),
       await lifecycle('c', [{ cidr: '198.51.100.64/26', onLink: false }]),
     ];
-    await expect(bridged.checkHere(subnet)).rejects.toThrow('198.51.100.0/24, which this host reaches');
-    await expect(routed.checkHere(subnet)).resolves.toBeUndefined();
-    await expect(bridged.checkHere(cidr('203.0.113.0/24'))).resolves.toBeUndefined();
+    await expect(bridged.checkHere([subnet])).rejects.toThrow('198.51.100.0/24, which this host reaches');
+    await expect(routed.checkHere([subnet])).resolves.toBeUndefined();
+    await expect(bridged.checkHere([cidr('203.0.113.0/24')])).resolves.toBeUndefined();
   });
 });
