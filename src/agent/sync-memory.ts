@@ -3,6 +3,11 @@ import type { HereNetwork, Removal, SharedEntry } from './network-sync.js';
 
 /** Milliseconds after the last network went for which `docker network prune` may yet say that it was the cause. */
 const PRUNE_WINDOW = 1_500;
+/**
+ * Milliseconds for Docker to say that it destroyed what it no longer lists. Long, as a removal by a user must not be undone
+ * for a dockerd under load; what it lost without a word can wait.
+ */
+const EVENT_PATIENCE = 15_000;
 /** Milliseconds for which a removal waits at most while others go on. */
 const PRUNE_PATIENCE = 10_000;
 /** Milliseconds for which a network counts as used after its last container left it: it may be restarting. */
@@ -35,7 +40,7 @@ export class SyncMemory {
   private listed: readonly HereNetwork[] = [];
   /** By name: what Docker was asked to make and has not answered. */
   private readonly asked = new Map<string, string>();
-  /** What Docker said has gone, by id; whether it was a copy is settled at the next look. */
+  /** What Docker said has gone, by id. Ids do not come again: a list that has one is older than the word. */
   private readonly destroyed = new Map<string, { readonly at: number; isPruned: boolean }>();
   private readonly pending = new Map<string, Pending>();
   private readonly used = new Set<string>();
@@ -43,10 +48,11 @@ export class SyncMemory {
   private lastDestroyed = -Infinity;
   readonly unmakeable = new Set<string>();
 
-  /** Docker has destroyed a network. */
+  /** Docker has destroyed a network. Where it is not known yet of what it was a copy, the next look tells. */
   networkDestroyed(id: string, now: number): void {
     this.lastDestroyed = now;
     this.destroyed.set(id, { at: now, isPruned: false });
+    this.settleDestroyed();
   }
 
   /** `docker network prune` has ended: what went and is not written yet went by it. */
@@ -101,13 +107,17 @@ export class SyncMemory {
     this.pending.delete(name);
   }
 
-  /** Takes note of how things are. `usedHere`: ids of networks that a container of this host is in. */
+  /**
+   * Takes note of how things are, and answers with the networks that are here: those `listed`, without what has gone since.
+   * `usedHere`: ids of networks that a container of this host is in.
+   */
   look(
-    here: readonly HereNetwork[],
+    listed: readonly HereNetwork[],
     shared: ReadonlyMap<string, SharedEntry>,
     usedHere: ReadonlySet<string>,
     now: number,
-  ): void {
+  ): readonly HereNetwork[] {
+    const here = listed.filter(({ id }) => !this.destroyed.has(id));
     this.noteUse(usedHere, now);
     const ids = new Set(here.map(({ id }) => id));
     for (const [id, { at }] of this.recent) if (now - at > FRESH || !ids.has(id)) this.recent.delete(id);
@@ -116,7 +126,8 @@ export class SyncMemory {
       if (!this.known.has(network.id)) this.noteNetwork(network, shared.get(network.name), now);
     for (const network of here) this.noteNetwork(network, shared.get(network.name), now);
     this.listed = here;
-    this.settleDestroyed(ids, now);
+    this.settleDestroyed();
+    for (const [id, { at }] of this.destroyed) if (now - at > FRESH) this.destroyed.delete(id);
     for (const [id, copy] of this.known) {
       if (ids.has(id)) {
         delete copy.missingSince;
@@ -124,13 +135,14 @@ export class SyncMemory {
       }
       copy.missingSince ??= now;
       // The event says it a moment after the list; without one it was not removed while we looked.
-      if (now - copy.missingSince > PRUNE_WINDOW) this.known.delete(id);
+      if (now - copy.missingSince > EVENT_PATIENCE) this.known.delete(id);
     }
     for (const [name, { uid }] of this.pending) {
       const entry = shared.get(name);
       if (!entry || entry.removed || entry.uid !== uid || here.some(network => isBack(network, entry)))
         this.pending.delete(name);
     }
+    return here;
   }
 
   get fresh(): ReadonlyMap<string, string> {
@@ -163,7 +175,7 @@ export class SyncMemory {
   dueIn(now: number): number {
     const times = [
       ...[...this.leftAt.values()].map(at => at + RESTART),
-      ...[...this.known.values()].map(({ missingSince = Infinity }) => missingSince + PRUNE_WINDOW + 1),
+      ...[...this.known.values()].map(({ missingSince = Infinity }) => missingSince + EVENT_PATIENCE + 1),
       ...[...this.pending.values()].map(({ at }) =>
         Math.min(this.lastDestroyed + PRUNE_WINDOW, at + PRUNE_PATIENCE),
       ),
@@ -192,11 +204,11 @@ export class SyncMemory {
     else this.known.delete(id);
   }
 
-  private settleDestroyed(ids: ReadonlySet<string>, now: number): void {
+  /** A copy that Docker said has gone is a removal. */
+  private settleDestroyed(): void {
     for (const [id, { at, isPruned }] of this.destroyed) {
       const copy = this.known.get(id);
-      if (copy && !ids.has(id)) this.pending.set(copy.name, { uid: copy.uid, at, isPruned });
-      if (copy || now - at > FRESH) this.destroyed.delete(id);
+      if (copy) this.pending.set(copy.name, { uid: copy.uid, at, isPruned });
       this.known.delete(id);
     }
   }

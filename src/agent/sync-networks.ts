@@ -151,7 +151,7 @@ export class NetworkSync {
     if (this.isBlind || !this.isConnected) return undefined;
     // All of this is read in one turn, after Docker was: what Docker lacks was not made before.
     const all = shared.all();
-    const here = listed.map(network => ({
+    const defined = listed.map(network => ({
       ...network,
       isOurs:
         network.isPlain &&
@@ -159,7 +159,7 @@ export class NetworkSync {
         (/^calico(:|$)/.test(network.driver) || networks.known(network.id) !== undefined),
     }));
     const usedHere = new Set(endpoints.own().map(({ networkId }) => networkId));
-    this.memory.look(here, all, usedHere, now());
+    const here = this.memory.look(defined, all, usedHere, now());
     this.isToForget = [...all.values()].some(({ removed }) => removed?.by === node);
     return {
       node,

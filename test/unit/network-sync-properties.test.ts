@@ -1,11 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { SyncCluster } from './sync-cluster.js';
-
-const SUBNET = '192.0.2.0/24';
-const OTHER = '198.51.100.0/24';
-
-const calls = (all: SyncCluster) => all.hosts.map(host => host.calls);
+import { calls, OTHER, SUBNET, SyncCluster } from './sync-cluster.js';
 
 const host = fc.integer({ min: 1, max: 3 });
 const name = fc.constantFrom('a', 'b');
@@ -20,6 +15,10 @@ const removal: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ h: host, n: name }).map(({ h, n }) => ({
     text: `h${h} rm ${n}`,
     run: (all: SyncCluster) => all.host(h).remove(n),
+  })),
+  fc.record({ h: host, n: name }).map(({ h, n }) => ({
+    text: `h${h} rm ${n} while it is listed`,
+    run: (all: SyncCluster) => all.host(h).look(undefined, () => all.host(h).remove(n)),
   })),
   host.map(h => ({ text: `h${h} prune`, run: (all: SyncCluster) => all.host(h).prune() })),
 );

@@ -2,25 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { SharedNetworks } from '../../src/agent/shared-networks.js';
 import { sharedNetworkKey } from '../../src/datastore/keys.js';
 import { createLogger } from '../../src/log.js';
-import { SyncCluster } from './sync-cluster.js';
-import type { SyncHost } from './sync-cluster.js';
-
-const SUBNET = '192.0.2.0/24';
-const OTHER = '198.51.100.0/24';
-
-/** Three hosts; `net` is on all where `isMade`. */
-async function cluster(isMade = true): Promise<[SyncCluster, SyncHost, SyncHost, SyncHost]> {
-  const all = new SyncCluster(3);
-  if (isMade) {
-    await all.host(1).create('net', SUBNET);
-    await all.settle();
-  }
-  return [all, all.host(1), all.host(2), all.host(3)];
-}
-
-const names = (all: SyncCluster) => all.hosts.map(host => Object.keys(host.has()).sort().join());
-const subnets = (all: SyncCluster) => all.hosts.map(host => host.has().net?.split('"')[3]);
-const calls = (all: SyncCluster) => all.hosts.map(host => host.calls);
+import { calls, cluster, names, OTHER, SUBNET, subnets } from './sync-cluster.js';
 
 describe('a network made on one host', () => {
   it('is made on all others, once, as it was typed', async () => {
@@ -323,60 +305,5 @@ describe('a network removed on one host', () => {
     await all.settle();
     expect(names(all)).toEqual(['net', 'net', 'net']);
     expect(two.calls).toBe(1);
-  });
-
-  it('is waited for where Docker lists it no longer, and has not said why', async () => {
-    const [all, one, two] = await cluster();
-    const say = await one.removeSilently('net');
-    expect(await one.look()).toBe(0);
-    say();
-    await all.settle();
-    expect(names(all)).toEqual(['', '', '']);
-    await two.create('net', SUBNET);
-    await all.settle();
-    await one.removeSilently('net');
-    await all.settle();
-    expect(names(all)).toEqual(['net', 'net', 'net']);
-  });
-
-  it('stays removed where etcd was away when it was', async () => {
-    const [all, one] = await cluster();
-    one.isCut = true;
-    await one.remove('net');
-    all.now += 60_000;
-    one.isCut = false;
-    await all.settle();
-    expect(names(all)).toEqual(['', '', '']);
-  });
-});
-
-describe('docker network prune', () => {
-  it('takes what nobody uses from all hosts', async () => {
-    const [all, one] = await cluster();
-    await one.prune();
-    await all.settle();
-    expect(names(all)).toEqual(['', '', '']);
-    expect(await all.shared()).toEqual({});
-  });
-
-  it('does not take what another host uses', async () => {
-    const [all, one, two] = await cluster();
-    await one.create('spare', OTHER);
-    await all.settle();
-    two.run('net');
-    await one.prune();
-    await all.settle();
-    expect(names(all)).toEqual(['net', 'net', 'net']);
-    expect(calls(all)).toEqual([1, 3, 3]);
-  });
-
-  it('is believed where dockerd goes before it says which it was', async () => {
-    const [all, one, two] = await cluster();
-    two.run('net');
-    await one.remove('net');
-    await one.look();
-    await one.wipe();
-    await all.settle();
-    expect(names(all)).toEqual(['net', 'net', 'net']);
   });
 });

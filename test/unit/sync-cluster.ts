@@ -13,6 +13,23 @@ import { objectOrEmpty, textOr } from '../../src/model/json.js';
 import { MemoryStore } from '../fakes/memory-store.js';
 
 const LOG = pino({ level: 'silent' });
+export const SUBNET = '192.0.2.0/24';
+export const OTHER = '198.51.100.0/24';
+
+/** Three hosts; `net` is on all where `isMade`. */
+export async function cluster(isMade = true): Promise<[SyncCluster, SyncHost, SyncHost, SyncHost]> {
+  const all = new SyncCluster(3);
+  if (isMade) {
+    await all.host(1).create('net', SUBNET);
+    await all.settle();
+  }
+  return [all, all.host(1), all.host(2), all.host(3)];
+}
+
+/** By host: what networks it has, their subnets for `net`, and how often Docker was asked for a change. */
+export const names = (all: SyncCluster) => all.hosts.map(host => Object.keys(host.has()).sort().join());
+export const subnets = (all: SyncCluster) => all.hosts.map(host => host.has().net?.split('"')[3]);
+export const calls = (all: SyncCluster) => all.hosts.map(host => host.calls);
 
 /** Hosts whose dockerds and daemons share an etcd, in memory; each step is as long as a test wants it to be. */
 export class SyncCluster {
@@ -159,10 +176,13 @@ export class SyncHost {
     for (const id of ids) await this.unrecord(id);
   }
 
-  /** One look of the daemon and what follows; how many changes were tried. `between` runs after looking. */
-  async look(between?: () => Promise<unknown>): Promise<number> {
+  /**
+   * One look of the daemon and what follows; how many changes were tried. `between` runs after looking, `listing` while
+   * Docker's answer is on its way.
+   */
+  async look(between?: () => Promise<unknown>, listing?: () => Promise<unknown>): Promise<number> {
     if (this.isCut) return 0;
-    const view = await this.view();
+    const view = await this.view(listing);
     this.last = decide(view);
     await between?.();
     let done = 0;
@@ -201,11 +221,12 @@ export class SyncHost {
     return [...this.networks.values()].find(network => network.name === name);
   }
 
-  private async view(): Promise<SyncView> {
+  private async view(listing?: () => Promise<unknown>): Promise<SyncView> {
     const { now, hosts, store } = this.cluster;
+    const listed = [...this.networks.values()];
+    await listing?.();
     const all = this.shared.all();
-    const here = [...this.networks.values()];
-    this.memory.look(here, all, this.used, now);
+    const here = this.memory.look(listed, all, this.used, now);
     const { entries } = await store.list('/calico/libnetwork/v1/networks/');
     const records = entries.map(({ value }) => objectOrEmpty(JSON.parse(value)));
     return {
