@@ -37,12 +37,12 @@ export interface Observed {
   /** Handles of the reservations of all nodes. */
   readonly reservationHandles: ReadonlySet<string>;
   readonly networks: readonly NetworkRecord[];
-  /** IPPools made for Docker that no network refers to, by name. */
-  readonly unneededPools: readonly string[];
+  /** IPPools made for Docker that no network refers to; `cidr` is CIDR text. */
+  readonly unneededPools: readonly { readonly name: string; readonly cidr: string }[];
   readonly interfaces: readonly HostInterface[];
   /** Endpoints as they were when last seen, by id: to put back what was lost. */
   readonly remembered: ReadonlyMap<string, WorkloadEndpoint>;
-  /** Endpoint ids and addresses that Docker itself has said are gone: it would not come back to them. */
+  /** Ids, addresses and subnets that Docker itself has said are gone: it would not come back to them. */
   readonly saidGone: ReadonlySet<string>;
 }
 
@@ -91,9 +91,9 @@ export function deviations(observed: Observed): Deviation[] {
     ...goneReservations(observed),
     ...goneInterfaces(observed),
     ...goneNetworks(observed),
-    ...observed.unneededPools.map((name): Deviation => ({
+    ...observed.unneededPools.map(({ name, cidr }): Deviation => ({
       key: `pool ${name}`,
-      is: 'gone',
+      is: observed.saidGone.has(cidr) ? 'said' : 'gone',
       reason: `IPPool ${name} was made for a network that is not there`,
       repair: { kind: 'remove pool', name },
     })),

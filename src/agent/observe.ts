@@ -5,7 +5,7 @@ import type { DockerView, ViewedEngine } from '../docker/view.js';
 import { DatastoreError } from '../errors.js';
 import type { Dataplane } from '../host/dataplane.js';
 import type { Allocator } from '../ipam/allocator.js';
-import { covers, formatAddress, parseAddress, parseCidr } from '../ipam/cidr.js';
+import { covers, formatAddress, formatCidr, parseAddress, parseCidr } from '../ipam/cidr.js';
 import type { IpamFacts } from '../ipam/facts.js';
 import { RESERVATION_PREFIXES, reservingRequest } from '../ipam/reservation.js';
 import type { NetworkRecord } from '../model/network-record.js';
@@ -131,13 +131,13 @@ export class Observer {
   }
 
   /** Pools made for Docker that no network's record, of any host, lies in, nor one of Docker's here. */
-  private unneededPools(docker: DockerView): string[] {
+  private unneededPools(docker: DockerView): Observed['unneededPools'] {
     const recorded = this.parts.networks.all().flatMap(record => record.subnets.map(({ cidr }) => cidr));
     const subnets = [...recorded, ...docker.subnets].flatMap(cidr => parseCidr(cidr) ?? []);
     return this.parts.facts
       .allPools()
       .filter(pool => pool.isOurs && !subnets.some(subnet => covers(pool.cidr, subnet)))
-      .map(({ name }) => name);
+      .map(({ name, cidr }) => ({ name, cidr: formatCidr(cidr) }));
   }
 
   /** What is in the datastore, and what was, of endpoints that Docker still has. */

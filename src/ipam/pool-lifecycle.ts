@@ -287,7 +287,9 @@ export class PoolLifecycle {
     for (const { block, revision } of inRange.filter(({ block }) => block.affinity === null)) {
       const key = blockKey(block.cidr);
       const compare: Compare[] = [{ key, is: 'revision', revision }];
-      if (!(await this.store.transact({ compare, then: [{ delete: key }] })).succeeded) return false;
+      const result = await this.store.transact({ compare, then: [{ delete: key }], otherwise: [key] });
+      // Another host that removes the same pool may have been quicker.
+      if (!result.succeeded && result.found.get(key)) return false;
     }
     return true;
   }

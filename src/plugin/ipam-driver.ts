@@ -97,6 +97,7 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       const request = poolRequest(body);
       parts.requests.requested(request);
       await facts.ready();
+      if (request.subnet) parts.saidGone.delete(formatCidr(request.subnet));
       const choice = await choosePools(request, parts);
       if (choice.subnet) creations.began(choice.subnet);
       const shown = choice.subnet ?? shownPool(choice, facts);
@@ -115,7 +116,10 @@ export function ipamDriver(parts: IpamDriverParts): Methods {
       const { subnet, family } = choiceOf(body);
       if (!subnet) parts.requests.released(family);
       // The removal of another network of the host with that subnet, while one is created, looks the same.
-      if (subnet) await giveUp(subnet, parts.hasNetwork(subnet) ? [] : creations.failed(subnet));
+      if (subnet)
+        await parts.saidGone.during(formatCidr(subnet), () =>
+          giveUp(subnet, parts.hasNetwork(subnet) ? [] : creations.failed(subnet)),
+        );
       return {};
     },
 

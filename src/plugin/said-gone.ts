@@ -2,7 +2,7 @@
 const MEMORY = 600_000;
 
 /**
- * Endpoints, addresses and networks that Docker said are gone when it could not be done, for want of the datastore. It
+ * Endpoints, addresses, networks and their subnets that Docker said are gone when it could not be done, for want of the datastore. It
  * never says so again: the reconciler does it as soon as it can, without a grace time. Lost with the process, which only
  * means that it takes that time.
  */
@@ -11,7 +11,7 @@ export class SaidGone {
 
   constructor(private readonly now: () => number = Date.now) {}
 
-  /** What Docker said is gone: an endpoint's or network's id, or an address. */
+  /** What Docker said is gone: an endpoint's or network's id, an address, or a subnet as CIDR text. */
   add(what: string): void {
     this.since.set(what, this.now());
   }

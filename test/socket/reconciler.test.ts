@@ -78,6 +78,23 @@ describe('what Docker has lost without a word', () => {
     expect([...daemon.dataplane.attached.keys()]).toEqual([`cali${dockerId('e2').slice(0, 11)}`]);
   });
 
+  it('goes without a grace time where Docker said it in vain, pools too', async () => {
+    await daemon.stop();
+    await up({ CALICO_LIBNETWORK_GC_GRACE: '60s' });
+    const kept = { PoolID: pool, Address: '198.51.100.9' };
+    await daemon.ok('IpamDriver.RequestAddress', { ...kept, Options: {} });
+    docker.networks.delete(NETWORK);
+    await daemon.ok('NetworkDriver.DeleteNetwork', { NetworkID: NETWORK });
+    expect(await keys('/ippools/docker-')).toHaveLength(1);
+    await etcd.kill();
+    expect(await daemon.refused('IpamDriver.ReleaseAddress', kept)).toMatch(/etcd|datastore/);
+    expect(await daemon.refused('IpamDriver.ReleasePool', { PoolID: pool })).toMatch(/etcd|datastore/);
+    etcd.launch();
+    await expect.poll(() => keys('/ippools/docker-').catch(String), { timeout: 15_000 }).toEqual([]);
+    expect(await keys('/handle/')).toEqual([]);
+    expect(await keys('/assignment/')).toEqual([]);
+  });
+
   it('is kept while a container uses the interface, whatever Docker says', async () => {
     await start('e1', MAC_A);
     docker.endpoints.clear();

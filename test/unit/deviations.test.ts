@@ -144,6 +144,22 @@ describe('what is not as Docker has it', () => {
     ]);
   });
 
+  it('does not wait with the pool of a subnet of which Docker said so either', () => {
+    const unneededPools = [
+      { name: 'docker-192-0-2-0-24', cidr: '192.0.2.0/24' },
+      { name: 'docker-198-51-100-0-24', cidr: '198.51.100.0/24' },
+    ];
+    const found = deviations(observed([], { unneededPools, saidGone: new Set(['192.0.2.0/24']) }));
+    expect(found.map(({ is, repair }) => [is, repair])).toContainEqual([
+      'said',
+      { kind: 'remove pool', name: 'docker-192-0-2-0-24' },
+    ]);
+    expect(found.map(({ is, repair }) => [is, repair])).toContainEqual([
+      'gone',
+      { kind: 'remove pool', name: 'docker-198-51-100-0-24' },
+    ]);
+  });
+
   it('leaves, once all is repaired, what Docker has and nothing else', () => {
     fc.assert(
       fc.property(anywhere, start => {
