@@ -9,8 +9,9 @@ const KERNEL = ['host', 'differential'];
 /** With a real dockerd, of what has to be done in time or is compared with a bridge's time: one file after another. */
 const TIMED = ['burst', 'churn', 'cluster', 'quickstart'].map(name => `test/e2e/${name}.test.ts`);
 
-/** Limits of tests with real hosts, in milliseconds. */
+/** Of tests with real hosts: limits in milliseconds, and what their daemons said where one fails. */
 const PATIENT = {
+  setupFiles: ['test/bed/failure-logs.ts'],
   testTimeout: 180_000,
   // The first bed of an engine may have to fetch that engine.
   hookTimeout: 300_000,

@@ -31,12 +31,17 @@ export interface BedOptions {
  * each other. Needs root.
  */
 export class Bed {
+  /** Those of this process that are up. */
+  static readonly live = new Set<Bed>();
+
   private constructor(
     /** Unique on this machine. */
     readonly id: string,
     private readonly network: Fabric,
-    private readonly hosts: readonly Host[],
-  ) {}
+    readonly hosts: readonly Host[],
+  ) {
+    Bed.live.add(this);
+  }
 
   /** Makes the fabric and boots the hosts; no daemon runs in them. Take it `down()` in the end. */
   static async up(options: BedOptions = {}): Promise<Bed> {
@@ -116,6 +121,7 @@ export class Bed {
    * until the next run.
    */
   async down(): Promise<void> {
+    Bed.live.delete(this);
     await Promise.all([...this.hosts.map(host => host.crash()), this.network.machine.end()]);
     await removeBed(this.id, process.env['CALICO_LIBNETWORK_TEST_KEEP'] !== undefined);
   }
