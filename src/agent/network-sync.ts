@@ -13,16 +13,11 @@ export interface SharedEntry extends SharedNetwork {
   readonly revision: string;
 }
 
-/** A removal on this host that the datastore does not say yet. */
-export interface Removal {
-  /** Of the shared network. */
-  readonly uid: string;
-  /**
-   * `unsaid`: Docker does not list it, and has not said why; `unsure`: it may yet turn out to be a part of
-   * `docker network prune`.
-   */
-  readonly how: 'unsaid' | 'unsure' | 'removed' | 'pruned';
-}
+/**
+ * A removal on this host that the datastore does not say yet. `unsaid`: Docker does not list it, and has not said why;
+ * `unsure`: it may yet turn out to be a part of `docker network prune`.
+ */
+export type Removal = 'unsaid' | 'unsure' | 'removed' | 'pruned';
 
 /** What one host sees and remembers, as far as its networks are concerned. */
 export interface SyncView {
@@ -41,7 +36,7 @@ export interface SyncView {
   readonly made: ReadonlyMap<string, string>;
   /** By id: networks of this host, and of which uid they were a copy when last looked at. */
   readonly copies: ReadonlyMap<string, string>;
-  /** By name. */
+  /** By uid. */
   readonly removals: ReadonlyMap<string, Removal>;
   /** Uids of what Docker here made otherwise than it was told. */
   readonly unmakeable: ReadonlySet<string>;
@@ -104,6 +99,7 @@ function decideOne(view: SyncView, name: string, copy: HereNetwork | undefined):
 function buried(view: SyncView, shared: SharedEntry, copy: HereNetwork): SyncAction[] {
   const isSame = differences(copy.definition, shared.definition).length === 0;
   const isOld =
+    copy.id === shared.uid ||
     (shared.old.includes(copy.id) && isSame) ||
     view.made.has(copy.id) ||
     view.copies.get(copy.id) === shared.uid;
@@ -153,13 +149,12 @@ function missing(view: SyncView, shared: SharedEntry): SyncAction[] {
 
 /** What follows from a removal on this host; undefined where there is none, or none that counts. */
 function removal(view: SyncView, shared: SharedEntry): SyncAction[] | undefined {
-  const { name, uid } = shared;
-  const said = view.removals.get(name);
-  if (said?.uid !== uid) return undefined;
-  if (said.how === 'unsaid') return [];
-  if (!view.isUsedElsewhere(name, shared) || said.how === 'removed') return [{ kind: 'bury', shared }];
+  const how = view.removals.get(shared.uid);
+  if (how === undefined) return undefined;
+  if (how === 'unsaid') return [];
+  if (!view.isUsedElsewhere(shared.name, shared) || how === 'removed') return [{ kind: 'bury', shared }];
   // Pruned: what others use is not unused.
-  return said.how === 'unsure' ? [] : undefined;
+  return how === 'unsure' ? [] : undefined;
 }
 
 /** Removed and gone here. One host is enough to forget it: first the one that removed it. */

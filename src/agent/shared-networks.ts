@@ -52,19 +52,19 @@ export class SharedNetworks {
    * Makes a network of this host that of all. Of two hosts that do so at once one wins; the other sees that, here and in
    * what it then reads. One round trip.
    *
-   * @returns its uid, or undefined where another was quicker
+   * @returns false where another was quicker
    * @throws ConflictError where etcd has something there that is no network
    */
-  async share({ name, definition }: HereNetwork, replaces?: SharedEntry): Promise<string | undefined> {
-    const network = newSharedNetwork(name, definition, this.node, replaces?.old);
-    if (await this.put(network, replaces)) return network.uid;
-    const key = sharedNetworkKey(name);
+  async share(shared: HereNetwork, replaces?: SharedEntry): Promise<boolean> {
+    const network = newSharedNetwork(shared, this.node, replaces?.old);
+    if (await this.put(network, replaces)) return true;
+    const key = sharedNetworkKey(network.name);
     // A look that follows would see no network, and try the same again, without end.
     if (this.mirror.revisionOf(key) !== undefined && !this.mirror.get(key))
       throw new ConflictError(
         `${key} in etcd is no network of this version's: if no newer calico-libnetwork wrote it, delete it (etcdctl del ${key})`,
       );
-    return undefined;
+    return false;
   }
 
   /**

@@ -37,9 +37,9 @@ export async function carryOutSync(
   switch (action.kind) {
     case 'share': {
       const { id, name } = action.network;
-      const uid = await shared.share(action.network, action.replaces);
-      if (uid === undefined) return;
-      memory.isCopy(id, name, uid);
+      // Before it is written: what seems to fail may yet arrive, even after the network has been removed.
+      memory.isCopy(id, name, id);
+      if (!(await shared.share(action.network, action.replaces))) return;
       return log.info({ network: name }, 'network goes to all hosts');
     }
     case 'create':
@@ -59,7 +59,6 @@ export async function carryOutSync(
     }
     case 'bury':
       await shared.bury(action.shared);
-      memory.isBuried(action.shared.name);
       return log.info({ network: action.shared.name }, 'network was removed here: it goes from all hosts');
     case 'forget':
       return shared.forget(action.shared);
@@ -81,7 +80,7 @@ async function create(
     throw error;
   }
   memory.made(name, id, uid, now());
-  if (view.removals.get(name)?.how === 'pruned')
+  if (view.removals.get(uid) === 'pruned')
     return log.warn({ network: name }, 'put a network back that was pruned here: other hosts use it');
   if (view.hadHere.has(name))
     return log.warn({ network: name }, 'put a network back that Docker has lost, or that was removed unseen');

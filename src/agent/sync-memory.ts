@@ -14,6 +14,8 @@ const PRUNE_PATIENCE = 10_000;
 const RESTART = 1_000;
 /** Milliseconds for which what we made is known as such: until then the datastore has surely said if it was removed. */
 const FRESH = 60_000;
+/** Milliseconds for which a removal is remembered: by then what was written before it has arrived, or never will. */
+const REMEMBERED = 600_000;
 
 interface Copy {
   readonly name: string;
@@ -22,8 +24,8 @@ interface Copy {
   missingSince?: number;
 }
 
-interface Pending {
-  readonly uid: string;
+interface Gone {
+  readonly name: string;
   readonly at: number;
   isPruned: boolean;
 }
@@ -42,7 +44,8 @@ export class SyncMemory {
   private readonly asked = new Map<string, string>();
   /** What Docker said has gone, by id. Ids do not come again: a list that has one is older than the word. */
   private readonly destroyed = new Map<string, { readonly at: number; isPruned: boolean }>();
-  private readonly pending = new Map<string, Pending>();
+  /** Removals by uid; also those that the datastore knows. */
+  private readonly gone = new Map<string, Gone>();
   private readonly used = new Set<string>();
   private readonly leftAt = new Map<string, number>();
   private lastDestroyed = -Infinity;
@@ -57,7 +60,7 @@ export class SyncMemory {
 
   /** `docker network prune` has ended: what went and is not written yet went by it. */
   pruned(): void {
-    for (const removal of [...this.pending.values(), ...this.destroyed.values()]) removal.isPruned = true;
+    for (const removal of [...this.gone.values(), ...this.destroyed.values()]) removal.isPruned = true;
   }
 
   /** dockerd is away: whether it was about to say `prune` will not be known. */
@@ -85,7 +88,7 @@ export class SyncMemory {
   /** Docker has made it. If it had been pruned, that is settled. */
   made(name: string, id: string, uid: string, now: number): void {
     this.asked.delete(name);
-    this.pending.delete(name);
+    this.gone.delete(uid);
     this.recent.set(id, { uid, at: now });
     // It may be removed before it is looked at.
     this.isCopy(id, name, uid);
@@ -100,11 +103,6 @@ export class SyncMemory {
   /** A network of this host is now that of all. */
   isCopy(id: string, name: string, uid: string): void {
     this.known.set(id, { name, uid });
-  }
-
-  /** The datastore says that it was removed. */
-  isBuried(name: string): void {
-    this.pending.delete(name);
   }
 
   /**
@@ -137,10 +135,10 @@ export class SyncMemory {
       // The event says it a moment after the list; without one it was not removed while we looked.
       if (now - copy.missingSince > EVENT_PATIENCE) this.known.delete(id);
     }
-    for (const [name, { uid }] of this.pending) {
+    for (const [uid, { name, at }] of this.gone) {
       const entry = shared.get(name);
-      if (!entry || entry.removed || entry.uid !== uid || here.some(network => isBack(network, entry)))
-        this.pending.delete(name);
+      const isMadeAgain = entry?.uid === uid && here.some(network => isBack(network, entry));
+      if (isMadeAgain || now - at > REMEMBERED) this.gone.delete(uid);
     }
     return here;
   }
@@ -153,15 +151,15 @@ export class SyncMemory {
     return new Map([...this.known].map(([id, { uid }]) => [id, uid]));
   }
 
-  /** Those by name, and what vanished without a word yet. */
+  /** By uid: those that Docker said, and what vanished without a word yet. */
   removals(now: number): ReadonlyMap<string, Removal> {
     const vanished = [...this.known.values()]
       .filter(({ missingSince }) => missingSince !== undefined)
-      .map(({ name, uid }) => [name, { uid, how: 'unsaid' }] as const);
+      .map(({ uid }) => [uid, 'unsaid'] as const);
     const isOver = now - this.lastDestroyed >= PRUNE_WINDOW;
-    const said = [...this.pending].map(([name, { uid, at, isPruned }]) => {
+    const said = [...this.gone].map(([uid, { at, isPruned }]) => {
       const how = isPruned ? 'pruned' : isOver || now - at >= PRUNE_PATIENCE ? 'removed' : 'unsure';
-      return [name, { uid, how }] as const;
+      return [uid, how] as const;
     });
     return new Map<string, Removal>([...vanished, ...said]);
   }
@@ -176,7 +174,7 @@ export class SyncMemory {
     const times = [
       ...[...this.leftAt.values()].map(at => at + RESTART),
       ...[...this.known.values()].map(({ missingSince = Infinity }) => missingSince + EVENT_PATIENCE + 1),
-      ...[...this.pending.values()].map(({ at }) =>
+      ...[...this.gone.values()].map(({ at }) =>
         Math.min(this.lastDestroyed + PRUNE_WINDOW, at + PRUNE_PATIENCE),
       ),
     ];
@@ -208,7 +206,7 @@ export class SyncMemory {
   private settleDestroyed(): void {
     for (const [id, { at, isPruned }] of this.destroyed) {
       const copy = this.known.get(id);
-      if (copy) this.pending.set(copy.name, { uid: copy.uid, at, isPruned });
+      if (copy) this.gone.set(copy.uid, { name: copy.name, at, isPruned });
       this.known.delete(id);
     }
   }

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { formatCidr, parseCidr } from '../ipam/cidr.js';
 import { formatJson, isObject, objectOrEmpty, parseJson, textList, textMap, textOr } from './json.js';
 import type { JsonObject } from './json.js';
@@ -32,7 +31,7 @@ export interface DefinedSubnet {
 /** A network that all hosts have, or, once `removed`, that none is to have. Identity across hosts is the name. */
 export interface SharedNetwork {
   readonly name: string;
-  /** Another where it was removed and made again. */
+  /** Docker's id of what it was made of, so another where it was removed and made again; random in older versions. */
   readonly uid: string;
   /** Node. */
   readonly createdBy: string;
@@ -47,15 +46,14 @@ export interface SharedNetwork {
   readonly rest: JsonObject;
 }
 
-/** A new shared network. */
+/** What becomes of a host's network when it is shared. `id`: Docker's; `old`: see {@link SharedNetwork}. */
 export function newSharedNetwork(
-  name: string,
-  definition: NetworkDefinition,
+  { id, name, definition }: { id: string; name: string; definition: NetworkDefinition },
   node: string,
   old: readonly string[] = [],
 ): SharedNetwork {
   const created = new Date().toISOString();
-  return { name, uid: randomUUID(), createdBy: node, created, definition, old, rest: {} };
+  return { name, uid: id, createdBy: node, created, definition, old, rest: {} };
 }
 
 /** Undefined where the text is none. */

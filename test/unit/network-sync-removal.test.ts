@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import type { Transaction } from '../../src/datastore/store.js';
+import { DatastoreError } from '../../src/errors.js';
 import { calls, cluster, names, OTHER, SUBNET } from './sync-cluster.js';
 
 describe('the removal of a network', () => {
@@ -34,6 +36,29 @@ describe('the removal of a network', () => {
     await all.settle();
     expect(names(all)).toEqual(['', '', '']);
   });
+
+  it.each(['before it is removed', 'after'])(
+    'stays removed where what shared it seemed to fail, and arrives late: %s',
+    async when => {
+      const [all, one] = await cluster(false);
+      await one.create('net', SUBNET);
+      let late: Transaction | undefined;
+      all.store.before(transaction => {
+        if (!transaction.then.some(write => 'put' in write && write.put.includes('/shared/'))) return;
+        all.store.before(undefined);
+        late = transaction;
+        throw new DatastoreError('etcd does not answer');
+      });
+      await one.look();
+      const arrive = async () => expect(late && (await all.store.transact(late)).succeeded).toBe(true);
+      await one.remove('net');
+      if (when === 'after') await all.settle();
+      await arrive();
+      await all.settle();
+      expect(names(all)).toEqual(['', '', '']);
+      expect(await all.shared()).toEqual({});
+    },
+  );
 
   it('stays removed where etcd was away when it was', async () => {
     const [all, one] = await cluster();

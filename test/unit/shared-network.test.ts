@@ -71,7 +71,7 @@ describe('a shared network', () => {
   const { definition } = parseDefinedNetwork(LISTED);
 
   it('is read as it was written, with what a newer version adds', () => {
-    const network = newSharedNetwork('full', definition, 'node-1', ['id1']);
+    const network = newSharedNetwork({ id: 'id2', name: 'full', definition }, 'node-1', ['id1']);
     const removed = {
       ...network,
       removed: { by: 'node-2', at: '2026-01-01T00:00:00.000Z' },
@@ -87,7 +87,7 @@ describe('a shared network', () => {
         expect(parseSharedNetwork(text)).toBeUndefined();
       }),
     );
-    const odd = formatSharedNetwork(newSharedNetwork('../x', definition, 'node-1'));
+    const odd = formatSharedNetwork(newSharedNetwork({ id: 'id2', name: '../x', definition }, 'node-1'));
     expect(parseSharedNetwork(odd)).toBeUndefined();
   });
 });
