@@ -37,8 +37,12 @@ export interface Observed {
   /** Handles of the reservations of all nodes. */
   readonly reservationHandles: ReadonlySet<string>;
   readonly networks: readonly NetworkRecord[];
-  /** IPPools made for Docker that no network refers to; `cidr` is CIDR text. */
-  readonly unneededPools: readonly { readonly name: string; readonly cidr: string }[];
+  /** IPPools made for Docker that no network refers to; `cidr` is CIDR text, `revision` that of the key. */
+  readonly unneededPools: readonly {
+    readonly name: string;
+    readonly cidr: string;
+    readonly revision: string;
+  }[];
   readonly interfaces: readonly HostInterface[];
   /** Endpoints as they were when last seen, by id: to put back what was lost. */
   readonly remembered: ReadonlyMap<string, WorkloadEndpoint>;
@@ -67,12 +71,13 @@ export type Repair =
 
 /**
  * Something that is not as Docker has it. `gone`: Docker lacks it, and it is freed when two views a grace time apart did.
- * `lost`: Docker has it and we lack it. `said`: Docker lacks it and said so, in vain.
+ * `lost`: Docker has it and we lack it. `said`: Docker lacks it and said so, in vain. `left`: the same, but somebody may just
+ * be about to use it again.
  */
 export interface Deviation {
   /** The same deviation seen again has the same key. */
   readonly key: string;
-  readonly is: 'gone' | 'lost' | 'said';
+  readonly is: 'gone' | 'lost' | 'said' | 'left';
   /** For the log: why. */
   readonly reason: string;
   readonly repair: Repair;
@@ -91,9 +96,9 @@ export function deviations(observed: Observed): Deviation[] {
     ...goneReservations(observed),
     ...goneInterfaces(observed),
     ...goneNetworks(observed),
-    ...observed.unneededPools.map(({ name, cidr }): Deviation => ({
-      key: `pool ${name}`,
-      is: observed.saidGone.has(cidr) ? 'said' : 'gone',
+    ...observed.unneededPools.map(({ name, cidr, revision }): Deviation => ({
+      key: `pool ${name} ${revision}`,
+      is: observed.saidGone.has(cidr) ? 'left' : 'gone',
       reason: `IPPool ${name} was made for a network that is not there`,
       repair: { kind: 'remove pool', name },
     })),

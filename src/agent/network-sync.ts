@@ -14,10 +14,10 @@ export interface SharedEntry extends SharedNetwork {
 }
 
 /**
- * A removal on this host that the datastore does not say yet. `unsaid`: Docker does not list it, and has not said why;
+ * A removal on this host. `waiting`: Docker does not list it, and has not said why; or the datastore was told a moment ago.
  * `unsure`: it may yet turn out to be a part of `docker network prune`.
  */
-export type Removal = 'unsaid' | 'unsure' | 'removed' | 'pruned';
+export type Removal = 'waiting' | 'unsure' | 'removed' | 'pruned';
 
 /** What one host sees and remembers, as far as its networks are concerned. */
 export interface SyncView {
@@ -50,6 +50,8 @@ export type SyncAction =
   | { readonly kind: 'remove'; readonly network: HereNetwork; readonly why: string }
   /** Docker here made something else of `shared`: it goes, and is not made again. */
   | { readonly kind: 'give up'; readonly network: HereNetwork; readonly shared: SharedEntry }
+  /** It was pruned here, which does not count, as others use it. */
+  | { readonly kind: 'keep'; readonly shared: SharedEntry }
   /** It was removed here, so it is to go everywhere. */
   | { readonly kind: 'bury'; readonly shared: SharedEntry }
   /** It has gone everywhere. */
@@ -110,23 +112,16 @@ function buried(view: SyncView, shared: SharedEntry, copy: HereNetwork): SyncAct
 
 function alive(view: SyncView, shared: SharedEntry, copy: HereNetwork): SyncAction[] {
   const differing = differences(copy.definition, shared.definition);
-  if (differing.length === 0) return [];
+  const removed = removal(view, shared);
+  // The datastore was told that the old one goes, and a user has made the same again.
+  if (differing.length === 0) return removed ?? [];
   if (shared.old.includes(copy.id))
     return leave(view, copy, `it was removed, and made anew on ${shared.createdBy}`);
-  const flags = differing.join(', ');
   if (view.made.get(copy.id) === shared.uid)
     return view.inUse.has(copy.id) ? [] : [{ kind: 'give up', network: copy, shared }];
   // Removed here, and made with other flags before that was settled: it takes the place of the old one.
-  const removed = removal(view, shared);
   if (removed) return removed;
-  return [
-    {
-      kind: 'report',
-      key: `${shared.uid} ${copy.id}`,
-      name: shared.name,
-      text: `network ${shared.name} of this host is not that of the cluster, made on ${shared.createdBy}: they differ in ${flags}. It stays as it is; remove one of the two, or give it another name`,
-    },
-  ];
+  return reported(shared, copy);
 }
 
 /** Shared, and this host has none. */
@@ -135,26 +130,47 @@ function missing(view: SyncView, shared: SharedEntry): SyncAction[] {
   const removed = removal(view, shared);
   if (removed) return removed;
   const other = view.here.find(network => network.name === name);
-  if (other)
-    return [
-      {
-        kind: 'report',
-        key: `${uid} ${other.id}`,
-        name,
-        text: `network ${name} of the cluster, made on ${shared.createdBy}, cannot be made here: there is one of driver ${other.driver} with that name. Remove one of the two, or give it another name`,
-      },
-    ];
+  if (other) return reported(shared, other);
   return view.unmakeable.has(uid) ? [] : [{ kind: 'create', shared }];
 }
 
-/** What follows from a removal on this host; undefined where there is none, or none that counts. */
+function reported(shared: SharedEntry, other: HereNetwork): SyncAction[] {
+  const { text = '', remedy = '' } = nameConflict(shared, other, other.isOurs) ?? {};
+  const key = `${shared.uid} ${other.id}`;
+  return [{ kind: 'report', key, name: shared.name, text: `${text}; ${remedy}` }];
+}
+
+/**
+ * What is wrong with a network of a host that has the name of one of the cluster, and what to do; undefined: nothing.
+ * `isOurs`: it could be a copy.
+ */
+export function nameConflict(
+  { name, createdBy, definition }: SharedNetwork,
+  other: DefinedNetwork,
+  isOurs: boolean,
+): { text: string; remedy: string } | undefined {
+  const remedy = 'remove one of the two, or give it another name';
+  if (!isOurs)
+    return {
+      text: `network ${name} of the cluster, made on ${createdBy}, cannot be made here: there is one of driver ${other.driver} with that name`,
+      remedy,
+    };
+  const differing = differences(other.definition, definition);
+  if (differing.length === 0) return undefined;
+  return {
+    text: `network ${name} of this host is not that of the cluster, made on ${createdBy}: they differ in ${differing.join(', ')}. It stays as it is`,
+    remedy,
+  };
+}
+
+/** What follows from a removal on this host; undefined where there is none. */
 function removal(view: SyncView, shared: SharedEntry): SyncAction[] | undefined {
   const how = view.removals.get(shared.uid);
   if (how === undefined) return undefined;
-  if (how === 'unsaid') return [];
+  if (how === 'waiting') return [];
   if (!view.isUsedElsewhere(shared.name, shared) || how === 'removed') return [{ kind: 'bury', shared }];
   // Pruned: what others use is not unused.
-  return how === 'unsure' ? [] : undefined;
+  return how === 'unsure' ? [] : [{ kind: 'keep', shared }];
 }
 
 /** Removed and gone here. One host is enough to forget it: first the one that removed it. */

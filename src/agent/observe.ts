@@ -1,4 +1,4 @@
-import { handleKey, HANDLES_PREFIX } from '../datastore/keys.js';
+import { handleKey, HANDLES_PREFIX, resourceKey } from '../datastore/keys.js';
 import type { Entry, Store } from '../datastore/store.js';
 import { viewDocker } from '../docker/view.js';
 import type { DockerView, ViewedEngine } from '../docker/view.js';
@@ -137,7 +137,10 @@ export class Observer {
     return this.parts.facts
       .allPools()
       .filter(pool => pool.isOurs && !subnets.some(subnet => covers(pool.cidr, subnet)))
-      .map(({ name, cidr }) => ({ name, cidr: formatCidr(cidr) }));
+      .map(({ name, cidr }) => ({
+        ...{ name, cidr: formatCidr(cidr) },
+        revision: this.parts.facts.pools.revisionOf(resourceKey('ippools', name)) ?? '',
+      }));
   }
 
   /** What is in the datastore, and what was, of endpoints that Docker still has. */

@@ -7,7 +7,7 @@ import { measured, NO_METRICS } from '../metrics/metrics.js';
 import type { Metrics } from '../metrics/metrics.js';
 import { Since } from './since.js';
 
-/** Milliseconds for which something has to be lost before it is put back: what is just being made looks like that. */
+/** Milliseconds for which something has to be lost, or left, before it is repaired: what is just being made looks like that. */
 const SETTLED = 5_000;
 /** Milliseconds after an event until Docker is looked at: events come in swarms. */
 const AFTER_EVENT = 1_000;
@@ -132,7 +132,8 @@ export class Reconciler {
 
   private delay({ is }: Deviation): number {
     const { grace } = this.parts;
-    return { gone: grace, lost: Math.min(SETTLED, grace), said: 0 }[is];
+    const settled = Math.min(SETTLED, grace);
+    return { gone: grace, lost: settled, left: settled, said: 0 }[is];
   }
 
   private async repair({ key, reason: why, repair }: Deviation, observed: Observed): Promise<void> {

@@ -4,7 +4,12 @@ import { Mirror } from '../datastore/mirror.js';
 import type { Compare, Store, Write } from '../datastore/store.js';
 import { ConflictError } from '../errors.js';
 import { parseNetworkRecord } from '../model/network-record.js';
-import { formatSharedNetwork, newSharedNetwork, parseSharedNetwork } from '../model/shared-network.js';
+import {
+  differences,
+  formatSharedNetwork,
+  newSharedNetwork,
+  parseSharedNetwork,
+} from '../model/shared-network.js';
 import type { SharedNetwork } from '../model/shared-network.js';
 import type { HereNetwork, SharedEntry } from './network-sync.js';
 
@@ -52,19 +57,22 @@ export class SharedNetworks {
    * Makes a network of this host that of all. Of two hosts that do so at once one wins; the other sees that, here and in
    * what it then reads. One round trip.
    *
-   * @returns false where another was quicker
+   * @returns the uid of which it is a copy now, another's where another host has made the same; undefined where it is none
    * @throws ConflictError where etcd has something there that is no network
    */
-  async share(shared: HereNetwork, replaces?: SharedEntry): Promise<boolean> {
+  async share(shared: HereNetwork, replaces?: SharedEntry): Promise<string | undefined> {
     const network = newSharedNetwork(shared, this.node, replaces?.old);
-    if (await this.put(network, replaces)) return true;
+    if (await this.put(network, replaces)) return network.uid;
     const key = sharedNetworkKey(network.name);
     // A look that follows would see no network, and try the same again, without end.
     if (this.mirror.revisionOf(key) !== undefined && !this.mirror.get(key))
       throw new ConflictError(
         `${key} in etcd is no network of this version's: if no newer calico-libnetwork wrote it, delete it (etcdctl del ${key})`,
       );
-    return false;
+    const winner = this.mirror.get(key);
+    const isSame =
+      winner && !winner.removed && differences(winner.definition, shared.definition).length === 0;
+    return isSame ? winner.uid : undefined;
   }
 
   /**

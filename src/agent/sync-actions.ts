@@ -33,13 +33,16 @@ export async function carryOutSync(
   action: SyncChange,
   view: SyncView,
 ): Promise<void> {
-  const { engine, shared, memory, log } = parts;
+  const { engine, shared, memory, log, now } = parts;
   switch (action.kind) {
     case 'share': {
       const { id, name } = action.network;
       // Before it is written: what seems to fail may yet arrive, even after the network has been removed.
       memory.isCopy(id, name, id);
-      if (!(await shared.share(action.network, action.replaces))) return;
+      const uid = await shared.share(action.network, action.replaces);
+      if (uid === undefined) return memory.isNoCopy(id);
+      memory.isCopy(id, name, uid);
+      if (uid !== id) return;
       return log.info({ network: name }, 'network goes to all hosts');
     }
     case 'create':
@@ -57,7 +60,10 @@ export async function carryOutSync(
       parts.report(uid, name, cannotMake(action.shared));
       return engine.removeNetwork(action.network.id);
     }
+    case 'keep':
+      return memory.keep(action.shared.uid);
     case 'bury':
+      memory.telling(action.shared.uid, now());
       await shared.bury(action.shared);
       return log.info({ network: action.shared.name }, 'network was removed here: it goes from all hosts');
     case 'forget':
@@ -70,7 +76,7 @@ async function create(
   { name, uid, createdBy, definition }: SharedEntry,
   view: SyncView,
 ): Promise<void> {
-  memory.asking(name, uid);
+  memory.asking(name, uid, now());
   let id: string;
   try {
     id = await engine.createNetwork(createRequest(name, definition, driverNames(view.here, driver)));
@@ -80,7 +86,7 @@ async function create(
     throw error;
   }
   memory.made(name, id, uid, now());
-  if (view.removals.get(uid) === 'pruned')
+  if (memory.kept.delete(uid))
     return log.warn({ network: name }, 'put a network back that was pruned here: other hosts use it');
   if (view.hadHere.has(name))
     return log.warn({ network: name }, 'put a network back that Docker has lost, or that was removed unseen');

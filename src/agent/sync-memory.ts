@@ -16,6 +16,8 @@ const RESTART = 1_000;
 const FRESH = 60_000;
 /** Milliseconds for which a removal is remembered: by then what was written before it has arrived, or never will. */
 const REMEMBERED = 600_000;
+/** Milliseconds from telling the datastore of a removal to doing it again: twice as many each time, at most the latter. */
+const AGAIN = { first: 1_000, longest: 60_000 };
 
 interface Copy {
   readonly name: string;
@@ -28,6 +30,9 @@ interface Gone {
   readonly name: string;
   readonly at: number;
   isPruned: boolean;
+  /** How often the datastore was told, and when it may be told again: what was written to it may arrive late. */
+  told: number;
+  notBefore: number;
 }
 
 /**
@@ -38,10 +43,8 @@ interface Gone {
 export class SyncMemory {
   private readonly known = new Map<string, Copy>();
   private readonly recent = new Map<string, { readonly uid: string; readonly at: number }>();
-  /** As of the last look. */
-  private listed: readonly HereNetwork[] = [];
   /** By name: what Docker was asked to make and has not answered. */
-  private readonly asked = new Map<string, string>();
+  private readonly asked = new Map<string, { readonly uid: string; readonly at: number }>();
   /** What Docker said has gone, by id. Ids do not come again: a list that has one is older than the word. */
   private readonly destroyed = new Map<string, { readonly at: number; isPruned: boolean }>();
   /** Removals by uid; also those that the datastore knows. */
@@ -49,18 +52,21 @@ export class SyncMemory {
   private readonly used = new Set<string>();
   private readonly leftAt = new Map<string, number>();
   private lastDestroyed = -Infinity;
+  /** Uids of what was pruned here and is to be put back, as others use it. */
+  readonly kept = new Set<string>();
   readonly unmakeable = new Set<string>();
 
-  /** Docker has destroyed a network. Where it is not known yet of what it was a copy, the next look tells. */
+  /** Docker has destroyed a network. It may yet turn out that it was a copy: what we asked for was under way. */
   networkDestroyed(id: string, now: number): void {
     this.lastDestroyed = now;
     this.destroyed.set(id, { at: now, isPruned: false });
     this.settleDestroyed();
   }
 
-  /** `docker network prune` has ended: what went and is not written yet went by it. */
+  /** `docker network prune` has ended: what went and the datastore was not told of went by it. */
   pruned(): void {
-    for (const removal of [...this.gone.values(), ...this.destroyed.values()]) removal.isPruned = true;
+    for (const removal of this.gone.values()) if (removal.told === 0) removal.isPruned = true;
+    for (const removal of this.destroyed.values()) removal.isPruned = true;
   }
 
   /** dockerd is away: whether it was about to say `prune` will not be known. */
@@ -72,12 +78,12 @@ export class SyncMemory {
   dockerConnected(): void {
     this.known.clear();
     this.destroyed.clear();
-    this.listed = [];
+    this.asked.clear();
   }
 
   /** Docker is being asked to make a network. */
-  asking(name: string, uid: string): void {
-    this.asked.set(name, uid);
+  asking(name: string, uid: string, now: number): void {
+    this.asked.set(name, { uid, at: now });
   }
 
   /** Docker will not. */
@@ -97,12 +103,30 @@ export class SyncMemory {
   /** We remove it: that is no removal by a user. */
   removing(id: string): void {
     this.known.delete(id);
-    this.listed = this.listed.filter(network => network.id !== id);
   }
 
-  /** A network of this host is now that of all. */
+  /** A network of this host is now that of all, or may be any moment. */
   isCopy(id: string, name: string, uid: string): void {
     this.known.set(id, { name, uid });
+  }
+
+  /** It is not. */
+  isNoCopy(id: string): void {
+    this.known.delete(id);
+  }
+
+  /** It was pruned, but others use it: that is no removal. */
+  keep(uid: string): void {
+    this.gone.delete(uid);
+    this.kept.add(uid);
+  }
+
+  /** The datastore is being told of a removal: it stands, whether that seems to fail or not. */
+  telling(uid: string, now: number): void {
+    const removal = this.gone.get(uid);
+    if (!removal) return;
+    removal.told += 1;
+    removal.notBefore = now + Math.min(AGAIN.first * 2 ** (removal.told - 1), AGAIN.longest);
   }
 
   /**
@@ -119,11 +143,8 @@ export class SyncMemory {
     this.noteUse(usedHere, now);
     const ids = new Set(here.map(({ id }) => id));
     for (const [id, { at }] of this.recent) if (now - at > FRESH || !ids.has(id)) this.recent.delete(id);
-    // Also what has gone since, and was made on another host as well since.
-    for (const network of this.listed)
-      if (!this.known.has(network.id)) this.noteNetwork(network, shared.get(network.name), now);
+    for (const [name, { at }] of this.asked) if (now - at > REMEMBERED) this.asked.delete(name);
     for (const network of here) this.noteNetwork(network, shared.get(network.name), now);
-    this.listed = here;
     this.settleDestroyed();
     for (const [id, { at }] of this.destroyed) if (now - at > FRESH) this.destroyed.delete(id);
     for (const [id, copy] of this.known) {
@@ -135,10 +156,11 @@ export class SyncMemory {
       // The event says it a moment after the list; without one it was not removed while we looked.
       if (now - copy.missingSince > EVENT_PATIENCE) this.known.delete(id);
     }
-    for (const [uid, { name, at }] of this.gone) {
+    for (const [uid, { name, at, told }] of this.gone) {
       const entry = shared.get(name);
-      const isMadeAgain = entry?.uid === uid && here.some(network => isBack(network, entry));
-      if (isMadeAgain || now - at > REMEMBERED) this.gone.delete(uid);
+      const isThere = entry?.uid === uid && !entry.removed;
+      const isMadeAgain = isThere && told === 0 && here.some(network => isBack(network, entry));
+      if (isMadeAgain || (!isThere && now - at > REMEMBERED)) this.gone.delete(uid);
     }
     return here;
   }
@@ -155,9 +177,10 @@ export class SyncMemory {
   removals(now: number): ReadonlyMap<string, Removal> {
     const vanished = [...this.known.values()]
       .filter(({ missingSince }) => missingSince !== undefined)
-      .map(({ uid }) => [uid, 'unsaid'] as const);
+      .map(({ uid }) => [uid, 'waiting'] as const);
     const isOver = now - this.lastDestroyed >= PRUNE_WINDOW;
-    const said = [...this.gone].map(([uid, { at, isPruned }]) => {
+    const said = [...this.gone].map(([uid, { at, isPruned, notBefore }]) => {
+      if (now < notBefore) return [uid, 'waiting'] as const;
       const how = isPruned ? 'pruned' : isOver || now - at >= PRUNE_PATIENCE ? 'removed' : 'unsure';
       return [uid, how] as const;
     });
@@ -174,9 +197,10 @@ export class SyncMemory {
     const times = [
       ...[...this.leftAt.values()].map(at => at + RESTART),
       ...[...this.known.values()].map(({ missingSince = Infinity }) => missingSince + EVENT_PATIENCE + 1),
-      ...[...this.gone.values()].map(({ at }) =>
+      ...[...this.gone.values()].flatMap(({ at, notBefore }) => [
         Math.min(this.lastDestroyed + PRUNE_WINDOW, at + PRUNE_PATIENCE),
-      ),
+        notBefore,
+      ]),
     ];
     // What is due already waits for something else.
     return Math.min(...times.filter(time => time > now)) - now;
@@ -195,10 +219,12 @@ export class SyncMemory {
     now: number,
   ) {
     const known = this.known.get(id);
-    const uid = this.asked.get(name);
+    const uid = this.asked.get(name)?.uid;
     if (isOurs && !known && uid !== undefined) this.made(name, id, uid, now);
     if (!isOurs || !entry || entry.removed) return;
-    if (differences(definition, entry.definition).length === 0) this.isCopy(id, name, entry.uid);
+    // Where the datastore was told that it goes, it is another, made since.
+    const isGoing = (this.gone.get(entry.uid)?.told ?? 0) > 0;
+    if (!isGoing && differences(definition, entry.definition).length === 0) this.isCopy(id, name, entry.uid);
     else this.known.delete(id);
   }
 
@@ -206,7 +232,7 @@ export class SyncMemory {
   private settleDestroyed(): void {
     for (const [id, { at, isPruned }] of this.destroyed) {
       const copy = this.known.get(id);
-      if (copy) this.gone.set(copy.uid, { name: copy.name, at, isPruned });
+      if (copy) this.gone.set(copy.uid, { name: copy.name, at, isPruned, told: 0, notBefore: -Infinity });
       this.known.delete(id);
     }
   }

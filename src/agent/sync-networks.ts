@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import { withDeadline, withoutDeadline } from '../deadline.js';
+import { isCalicoDriver } from '../docker/defined-network.js';
 import type { DockerEngine, DockerEvent } from '../docker/engine.js';
 import { reason } from '../errors.js';
 import { isNetworkName } from '../model/shared-network.js';
@@ -156,7 +157,7 @@ export class NetworkSync {
       isOurs:
         network.isPlain &&
         isNetworkName(network.name) &&
-        (/^calico(:|$)/.test(network.driver) || networks.known(network.id) !== undefined),
+        (isCalicoDriver(network.driver) || networks.known(network.id) !== undefined),
     }));
     const usedHere = new Set(endpoints.own().map(({ networkId }) => networkId));
     const here = this.memory.look(defined, all, usedHere, now());

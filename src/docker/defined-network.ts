@@ -14,6 +14,11 @@ export interface DefinedNetwork {
   readonly definition: NetworkDefinition;
 }
 
+/** Whether Docker's name of a network's driver is ours; a managed plugin's has a tag. */
+export function isCalicoDriver(driver: string): boolean {
+  return /^calico(:|$)/.test(driver);
+}
+
 /** Docker's own names for the drivers on a host. */
 export interface DriverNames {
   readonly driver: string;

@@ -144,14 +144,14 @@ describe('what is not as Docker has it', () => {
     ]);
   });
 
-  it('does not wait with the pool of a subnet of which Docker said so either', () => {
+  it('waits a moment only with the pool of a subnet of which Docker said so', () => {
     const unneededPools = [
-      { name: 'docker-192-0-2-0-24', cidr: '192.0.2.0/24' },
-      { name: 'docker-198-51-100-0-24', cidr: '198.51.100.0/24' },
+      { name: 'docker-192-0-2-0-24', cidr: '192.0.2.0/24', revision: '1' },
+      { name: 'docker-198-51-100-0-24', cidr: '198.51.100.0/24', revision: '2' },
     ];
     const found = deviations(observed([], { unneededPools, saidGone: new Set(['192.0.2.0/24']) }));
     expect(found.map(({ is, repair }) => [is, repair])).toContainEqual([
-      'said',
+      'left',
       { kind: 'remove pool', name: 'docker-192-0-2-0-24' },
     ]);
     expect(found.map(({ is, repair }) => [is, repair])).toContainEqual([
