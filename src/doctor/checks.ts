@@ -8,6 +8,8 @@ import { forwarding, sources } from './kernel.js';
 import { mtu } from './mtu.js';
 import { name } from './name.js';
 import { discovery, sockets } from './plugin.js';
+import { networks } from './networks.js';
+import { peers } from './peers.js';
 import { pools } from './pools.js';
 import { profiles } from './profiles.js';
 import { programs } from './programs.js';
@@ -17,6 +19,6 @@ import { tls } from './tls.js';
 /** Everything that is looked at, in the order it is told. To add a check: a file here, and a place in this list. */
 export const CHECKS: readonly Check<Subject>[] = [
   ...[programs, docker, order, daemon, sockets, discovery],
-  ...[etcd, tls, clock, name, pools, profiles],
+  ...[etcd, tls, clock, name, peers, pools, networks, profiles],
   ...[felix, forwarding, sources, firewall, rules, mtu],
 ];

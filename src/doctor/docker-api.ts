@@ -1,4 +1,5 @@
 import type { RequestOptions } from 'node:http';
+import type { DefinedNetwork } from '../docker/defined-network.js';
 import { DockerEngine } from '../docker/engine.js';
 import { callDocker, textOf } from '../docker/call.js';
 import { objectOrEmpty, parseJson, textOr } from '../model/json.js';
@@ -7,8 +8,8 @@ import { objectOrEmpty, parseJson, textOr } from '../model/json.js';
 export interface DockerFacts {
   /** `28.5.1`; of Podman its own. */
   readonly version: string;
-  /** Networks of our driver. */
-  readonly calicoNetworks: number;
+  /** All, whatever their driver. */
+  readonly networks: readonly DefinedNetwork[];
 }
 
 const TIMEOUT = 4_000;
@@ -25,9 +26,8 @@ export async function askDocker(host: string): Promise<DockerFacts> {
   const response = await callDocker({ ...target, path: '/version', signal });
   const answer = objectOrEmpty(parseJson(await textOf(response)));
   if (response.statusCode !== 200) throw new Error(`Docker answered ${response.statusCode} to /version`);
-  const networks = await new DockerEngine(host).networks();
   return {
     version: textOr(answer.Version, 'of unknown version'),
-    calicoNetworks: networks.filter(({ driver }) => driver === 'calico' || driver === 'calico-ipam').length,
+    networks: await new DockerEngine(host).definedNetworks(),
   };
 }

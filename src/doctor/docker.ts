@@ -1,6 +1,7 @@
 import { existsSync, lstatSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { reason } from '../errors.js';
+import { isCalicoDriver } from '../docker/defined-network.js';
 import { ok, problem, warning } from './finding.js';
 import type { Check, Verdict } from './finding.js';
 import { startedAt } from './processes.js';
@@ -53,8 +54,9 @@ export const order: Check<Subject> = {
   async look({ daemon, dockerd, docker }) {
     const units = readUnits(UNIT_FOLDERS);
     const [first, second] = [daemon, dockerd].map(pid => (pid === undefined ? undefined : startedAt(pid)));
-    const networks = (await docker().catch(() => undefined))?.calicoNetworks ?? 0;
-    return [judgeOrder({ units, daemon: first, dockerd: second, networks })];
+    const networks = (await docker().catch(() => undefined))?.networks ?? [];
+    const ours = networks.filter(network => isCalicoDriver(network.driver));
+    return [judgeOrder({ units, daemon: first, dockerd: second, networks: ours.length })];
   },
 };
 

@@ -1,12 +1,13 @@
 import { join } from 'node:path';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Finding } from '../../src/doctor/finding.js';
 import { Bed } from '../bed/bed.js';
 import type { Host } from '../bed/host.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
 import type { Running } from '../bed/running.js';
+import { ailmentsOf, askDoctor } from './ask-doctor.js';
+import type { DoctorReport } from './ask-doctor.js';
 import { CALICO, container } from './calico-host.js';
 import { EMBEDDED, everything } from './datastore.js';
 
@@ -32,26 +33,8 @@ beforeAll(async () => {
 });
 afterAll(() => bed?.down());
 
-interface Report {
-  readonly code: number;
-  readonly problems: number;
-  readonly checks: readonly Finding[];
-}
-
-async function doctor(env: Readonly<Record<string, string>> = {}): Promise<Report> {
-  const { code, stdout } = await host.run([process.execPath, MAIN, 'doctor', '-o', 'json'], {
-    env,
-    check: false,
-    timeout: 20_000,
-  });
-  return { code, ...(JSON.parse(stdout) as Omit<Report, 'code'>) };
-}
-
-/** What it finds wrong, without what is well. */
-const ailments = async (env?: Readonly<Record<string, string>>): Promise<string[]> =>
-  (await doctor(env)).checks.flatMap(({ check, level, text }) =>
-    level === 'ok' ? [] : `${level} ${check}: ${text}`,
-  );
+const doctor = (env?: Readonly<Record<string, string>>) => askDoctor(host, env);
+const ailments = (env?: Readonly<Record<string, string>>) => ailmentsOf(host, env);
 
 const sysctl = (setting: string) => host.run(['sysctl', '-qw', setting]);
 const etcdctl = (...words: string[]) =>
@@ -182,7 +165,7 @@ describe('what is broken, it names; what is mended, it names no more', () => {
   ];
 
   // All at once: each look takes a second or more.
-  let sick: Report;
+  let sick: DoctorReport;
   let mended: readonly string[];
   beforeAll(async () => {
     try {

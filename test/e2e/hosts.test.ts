@@ -7,6 +7,7 @@ import { startEtcd } from '../bed/etcd.js';
 import type { Host } from '../bed/host.js';
 import { REPOSITORY } from '../bed/paths.js';
 import { poll } from '../bed/poll.js';
+import { ailmentsOf } from './ask-doctor.js';
 import { CALICO, addressOf, container, ping, reportPeers, seenAs } from './calico-host.js';
 import { dump, everything } from './datastore.js';
 import { shown } from './documented.js';
@@ -226,6 +227,9 @@ describe('hosts in two subnets with a router between', () => {
     expect(logged).toContain(shown('cluster.md', 'log').join('\n'));
     expect(logged.trim().split('\n')).toHaveLength(1);
     expect(await peerRoutes(host(1))).toEqual([]);
+    expect(await ailmentsOf(host(1))).toContainEqual(
+      expect.stringContaining('warning other hosts: containers on h2: those of IPPool 198.18.0.0/24'),
+    );
     for (const number of [1, 2]) {
       await host(number).docker('rm', '-f', 'bare');
       await host(number).docker('network', 'rm', 'bare');
@@ -244,6 +248,7 @@ describe('hosts in two subnets with a router between', () => {
         await reaches(one, 'box', target, 10_000);
     expect(await devices(host(1))).toEqual(['eth0', 'vxlan.calico']);
     expect(await devices(host(2))).toEqual(['vxlan.calico', 'vxlan.calico']);
+    expect((await ailmentsOf(host(1))).filter(line => line.includes('other hosts'))).toEqual([]);
     const spec = await nodeOf(host(1), endpoint, 'h2');
     expect(spec).toMatchObject({ ipv4VXLANTunnelAddr: expect.stringMatching(/^192\.0\.2\./) as string });
     expect((await peerRoutes(host(1))).find(route => route.includes('vxlan'))).toContain(

@@ -6,6 +6,7 @@ import { Bed } from '../bed/bed.js';
 import { startEtcd } from '../bed/etcd.js';
 import type { Host } from '../bed/host.js';
 import { poll } from '../bed/poll.js';
+import { ailmentsOf } from './ask-doctor.js';
 import { CALICO, addressOf, container } from './calico-host.js';
 import { handles, keys } from './datastore.js';
 import { inspected, sweep } from './matrix.js';
@@ -188,6 +189,12 @@ describe('networks of three hosts, with Docker 20, 26 and 28 and one etcd', () =
     const shown = JSON.stringify(
       await Promise.all(hosts.map(host => inspected(host, 'network', 'inspect', 'mine'))),
     );
+    for (const [host, why] of [
+      [hosts[1], 'cannot be made here: there is one of driver bridge'],
+      [hosts[2], 'they differ in --subnet'],
+    ] as const)
+      expect(await ailmentsOf(host)).toContainEqual(expect.stringContaining(why));
+    expect((await ailmentsOf(hosts[0])).filter(line => line.startsWith('warning networks:'))).toEqual([]);
     for (const subnet of ['172.30.0.0/24', '198.51.100.0/24', '192.0.2.0/24'])
       expect(shown).toContain(subnet);
     await restart(hosts[0]);
