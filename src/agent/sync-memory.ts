@@ -63,10 +63,9 @@ export class SyncMemory {
     this.settleDestroyed();
   }
 
-  /** `docker network prune` has ended: what went and the datastore was not told of went by it. */
+  /** `docker network prune` has ended: what went may have gone by it. */
   pruned(): void {
-    for (const removal of this.gone.values()) if (removal.told === 0) removal.isPruned = true;
-    for (const removal of this.destroyed.values()) removal.isPruned = true;
+    for (const removal of [...this.gone.values(), ...this.destroyed.values()]) removal.isPruned = true;
   }
 
   /** dockerd is away: whether it was about to say `prune` will not be known. */
