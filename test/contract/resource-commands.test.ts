@@ -76,7 +76,7 @@ test('apply, get, replace and delete, from files and from standard input', async
       ...['IPPool one created', 'IPPool two created', 'NetworkPolicy libnetwork/allow-web created'],
       ...['NetworkPolicy other/elsewhere created', 'GlobalNetworkSet office created', ''],
     ].join('\n'),
-    err: '',
+    err: "note: standard input:13: metadata.namespace: a policy of namespace other selects no container of Docker's: these are in libnetwork\n",
   });
   const before = await everything();
   expect((await run('get ipp')).out).toBe(
