@@ -1,9 +1,16 @@
 /** Milliseconds until what failed is tried again: from, to. */
-const RETRY = { first: 250, longest: 60_000 };
+export interface Delays {
+  readonly first: number;
+  readonly longest: number;
+}
+
+const RETRY: Delays = { first: 250, longest: 60_000 };
 
 /** When to try again what failed: each time twice as late. Times are of a clock that never goes back. */
 export class Backoff {
   private readonly failures = new Map<string, { delay: number; until: number; reason: string }>();
+
+  constructor(private readonly delays = RETRY) {}
 
   /** Milliseconds for which it is not to be tried. */
   left(key: string, now: number): number {
@@ -13,7 +20,7 @@ export class Backoff {
   /** True where it has not failed with that reason the last time: worth a line in the log. */
   failed(key: string, reason: string, now: number): boolean {
     const before = this.failures.get(key);
-    const delay = Math.min(before ? before.delay * 2 : RETRY.first, RETRY.longest);
+    const delay = Math.min(before ? before.delay * 2 : this.delays.first, this.delays.longest);
     this.failures.set(key, { delay, until: now + delay, reason });
     return before?.reason !== reason;
   }

@@ -111,17 +111,17 @@ function buried(view: SyncView, shared: SharedEntry, copy: HereNetwork): SyncAct
 }
 
 function alive(view: SyncView, shared: SharedEntry, copy: HereNetwork): SyncAction[] {
-  const differing = differences(copy.definition, shared.definition);
+  const conflict = nameDiffers(shared, copy);
   const removed = removal(view, shared);
   // The datastore was told that the old one goes, and a user has made the same again.
-  if (differing.length === 0) return removed ?? [];
+  if (!conflict) return removed ?? [];
   if (shared.old.includes(copy.id))
     return leave(view, copy, `it was removed, and made anew on ${shared.createdBy}`);
   if (view.made.get(copy.id) === shared.uid)
     return view.inUse.has(copy.id) ? [] : [{ kind: 'give up', network: copy, shared }];
   // Removed here, and made with other flags before that was settled: it takes the place of the old one.
   if (removed) return removed;
-  return reported(shared, copy);
+  return reported(shared, copy, conflict);
 }
 
 /** Shared, and this host has none. */
@@ -130,36 +130,41 @@ function missing(view: SyncView, shared: SharedEntry): SyncAction[] {
   const removed = removal(view, shared);
   if (removed) return removed;
   const other = view.here.find(network => network.name === name);
-  if (other) return reported(shared, other);
+  if (other) return reported(shared, other, nameTaken(shared, other));
   return view.unmakeable.has(uid) ? [] : [{ kind: 'create', shared }];
 }
 
-function reported(shared: SharedEntry, other: HereNetwork): SyncAction[] {
-  const { text = '', remedy = '' } = nameConflict(shared, other, other.isOurs) ?? {};
+function reported(shared: SharedEntry, other: HereNetwork, { text, remedy }: NameConflict): SyncAction[] {
   const key = `${shared.uid} ${other.id}`;
   return [{ kind: 'report', key, name: shared.name, text: `${text}; ${remedy}` }];
 }
 
-/**
- * What is wrong with a network of a host that has the name of one of the cluster, and what to do; undefined: nothing.
- * `isOurs`: it could be a copy.
- */
-export function nameConflict(
+/** What is wrong with a network of a host that has the name of one of the cluster, and what to do. */
+export interface NameConflict {
+  readonly text: string;
+  readonly remedy: string;
+}
+
+const REMEDY = 'remove one of the two, or give it another name';
+
+/** The network that has the name is none of ours. */
+export function nameTaken({ name, createdBy }: SharedNetwork, other: DefinedNetwork): NameConflict {
+  return {
+    text: `network ${name} of the cluster, made on ${createdBy}, cannot be made here: there is one of driver ${other.driver} with that name`,
+    remedy: REMEDY,
+  };
+}
+
+/** Ours, made otherwise; undefined where the two are the same. */
+export function nameDiffers(
   { name, createdBy, definition }: SharedNetwork,
   other: DefinedNetwork,
-  isOurs: boolean,
-): { text: string; remedy: string } | undefined {
-  const remedy = 'remove one of the two, or give it another name';
-  if (!isOurs)
-    return {
-      text: `network ${name} of the cluster, made on ${createdBy}, cannot be made here: there is one of driver ${other.driver} with that name`,
-      remedy,
-    };
+): NameConflict | undefined {
   const differing = differences(other.definition, definition);
   if (differing.length === 0) return undefined;
   return {
     text: `network ${name} of this host is not that of the cluster, made on ${createdBy}: they differ in ${differing.join(', ')}. It stays as it is`,
-    remedy,
+    remedy: REMEDY,
   };
 }
 

@@ -49,14 +49,14 @@ export async function carryOutSync(
       return create(parts, action.shared, view);
     case 'remove': {
       const { network, why } = action;
-      memory.removing(network.id);
+      memory.isNoCopy(network.id);
       await engine.removeNetwork(network.id);
       return log.info({ network: network.name, why }, 'removed a network from this host');
     }
     case 'give up': {
       const { uid, name } = action.shared;
       memory.unmakeable.add(uid);
-      memory.removing(action.network.id);
+      memory.isNoCopy(action.network.id);
       parts.report(uid, name, cannotMake(action.shared));
       return engine.removeNetwork(action.network.id);
     }

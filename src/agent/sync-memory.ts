@@ -1,4 +1,5 @@
 import { differences } from '../model/shared-network.js';
+import { Backoff } from './backoff.js';
 import type { HereNetwork, Removal, SharedEntry } from './network-sync.js';
 
 /** Milliseconds after the last network went for which `docker network prune` may yet say that it was the cause. */
@@ -30,9 +31,8 @@ interface Gone {
   readonly name: string;
   readonly at: number;
   isPruned: boolean;
-  /** How often the datastore was told, and when it may be told again: what was written to it may arrive late. */
-  told: number;
-  notBefore: number;
+  /** The datastore was told: what was written to it may arrive late. */
+  isTold: boolean;
 }
 
 /**
@@ -49,6 +49,8 @@ export class SyncMemory {
   private readonly destroyed = new Map<string, { readonly at: number; isPruned: boolean }>();
   /** Removals by uid; also those that the datastore knows. */
   private readonly gone = new Map<string, Gone>();
+  /** By uid. */
+  private readonly again = new Backoff(AGAIN);
   private readonly used = new Set<string>();
   private readonly leftAt = new Map<string, number>();
   private lastDestroyed = -Infinity;
@@ -93,15 +95,10 @@ export class SyncMemory {
   /** Docker has made it. If it had been pruned, that is settled. */
   made(name: string, id: string, uid: string, now: number): void {
     this.asked.delete(name);
-    this.gone.delete(uid);
+    this.forget(uid);
     this.recent.set(id, { uid, at: now });
     // It may be removed before it is looked at.
     this.isCopy(id, name, uid);
-  }
-
-  /** We remove it: that is no removal by a user. */
-  removing(id: string): void {
-    this.known.delete(id);
   }
 
   /** A network of this host is now that of all, or may be any moment. */
@@ -109,14 +106,14 @@ export class SyncMemory {
     this.known.set(id, { name, uid });
   }
 
-  /** It is not. */
+  /** It is not, or we remove it: that it goes is no removal by a user. */
   isNoCopy(id: string): void {
     this.known.delete(id);
   }
 
   /** It was pruned, but others use it: that is no removal. */
   keep(uid: string): void {
-    this.gone.delete(uid);
+    this.forget(uid);
     this.kept.add(uid);
   }
 
@@ -124,8 +121,8 @@ export class SyncMemory {
   telling(uid: string, now: number): void {
     const removal = this.gone.get(uid);
     if (!removal) return;
-    removal.told += 1;
-    removal.notBefore = now + Math.min(AGAIN.first * 2 ** (removal.told - 1), AGAIN.longest);
+    removal.isTold = true;
+    this.again.failed(uid, '', now);
   }
 
   /**
@@ -155,11 +152,11 @@ export class SyncMemory {
       // The event says it a moment after the list; without one it was not removed while we looked.
       if (now - copy.missingSince > EVENT_PATIENCE) this.known.delete(id);
     }
-    for (const [uid, { name, at, told }] of this.gone) {
+    for (const [uid, { name, at, isTold }] of this.gone) {
       const entry = shared.get(name);
       const isThere = entry?.uid === uid && !entry.removed;
-      const isMadeAgain = isThere && told === 0 && here.some(network => isBack(network, entry));
-      if (isMadeAgain || (!isThere && now - at > REMEMBERED)) this.gone.delete(uid);
+      const isMadeAgain = isThere && !isTold && here.some(network => isBack(network, entry));
+      if (isMadeAgain || (!isThere && now - at > REMEMBERED)) this.forget(uid);
     }
     return here;
   }
@@ -178,8 +175,8 @@ export class SyncMemory {
       .filter(({ missingSince }) => missingSince !== undefined)
       .map(({ uid }) => [uid, 'waiting'] as const);
     const isOver = now - this.lastDestroyed >= PRUNE_WINDOW;
-    const said = [...this.gone].map(([uid, { at, isPruned, notBefore }]) => {
-      if (now < notBefore) return [uid, 'waiting'] as const;
+    const said = [...this.gone].map(([uid, { at, isPruned }]) => {
+      if (this.again.left(uid, now) > 0) return [uid, 'waiting'] as const;
       const how = isPruned ? 'pruned' : isOver || now - at >= PRUNE_PATIENCE ? 'removed' : 'unsure';
       return [uid, how] as const;
     });
@@ -196,9 +193,9 @@ export class SyncMemory {
     const times = [
       ...[...this.leftAt.values()].map(at => at + RESTART),
       ...[...this.known.values()].map(({ missingSince = Infinity }) => missingSince + EVENT_PATIENCE + 1),
-      ...[...this.gone.values()].flatMap(({ at, notBefore }) => [
+      ...[...this.gone].flatMap(([uid, { at }]) => [
         Math.min(this.lastDestroyed + PRUNE_WINDOW, at + PRUNE_PATIENCE),
-        notBefore,
+        now + this.again.left(uid, now),
       ]),
     ];
     // What is due already waits for something else.
@@ -222,16 +219,24 @@ export class SyncMemory {
     if (isOurs && !known && uid !== undefined) this.made(name, id, uid, now);
     if (!isOurs || !entry || entry.removed) return;
     // Where the datastore was told that it goes, it is another, made since.
-    const isGoing = (this.gone.get(entry.uid)?.told ?? 0) > 0;
+    const isGoing = this.gone.get(entry.uid)?.isTold === true;
     if (!isGoing && differences(definition, entry.definition).length === 0) this.isCopy(id, name, entry.uid);
     else this.known.delete(id);
+  }
+
+  private forget(uid: string): void {
+    this.gone.delete(uid);
+    this.again.succeeded(uid);
   }
 
   /** A copy that Docker said has gone is a removal. */
   private settleDestroyed(): void {
     for (const [id, { at, isPruned }] of this.destroyed) {
       const copy = this.known.get(id);
-      if (copy) this.gone.set(copy.uid, { name: copy.name, at, isPruned, told: 0, notBefore: -Infinity });
+      if (copy) {
+        this.forget(copy.uid);
+        this.gone.set(copy.uid, { name: copy.name, at, isPruned, isTold: false });
+      }
       this.known.delete(id);
     }
   }

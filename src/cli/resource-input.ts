@@ -1,5 +1,6 @@
 import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ENDPOINT_NAMESPACE } from '../datastore/keys.js';
 import { RequestError, reason } from '../errors.js';
 import { readResources } from '../resources/resource-file.js';
 import type { FileResource } from '../resources/resource-file.js';
@@ -7,7 +8,7 @@ import { MAX_FILE } from '../resources/yaml-documents.js';
 import { InvalidInputError, UsageError } from './command.js';
 
 /** The namespace of what does not tell its own: that of all endpoints of ours. calicoctl's is `default`, where none is. */
-export const DEFAULT_NAMESPACE = 'libnetwork';
+export const DEFAULT_NAMESPACE = ENDPOINT_NAMESPACE;
 
 /** The options that name files and a namespace. */
 export const FILE_OPTIONS = {

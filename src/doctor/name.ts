@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { aliveKey, ownerKey, resourcesPrefix } from '../datastore/keys.js';
+import { aliveKey, ownerKey } from '../datastore/keys.js';
 import { isObject, parseJson } from '../model/json.js';
-import { parseNode } from '../model/node.js';
 import type { CalicoNode } from '../model/node.js';
 import { parsePresence } from '../model/presence.js';
 import type { HostPresence } from '../model/presence.js';
@@ -13,12 +12,12 @@ import type { Subject } from './subject.js';
 /** The name is this host's alone, and its only one. Three round trips. */
 export const name: Check<Subject> = {
   name: 'node name',
-  async look({ config, store, daemon, netlink }) {
+  async look({ config, store, nodes, daemon, netlink }) {
     const { nodeName: node, stateDir } = config;
-    const [alive, owner, nodes] = await Promise.all([
+    const [alive, owner, known] = await Promise.all([
       store().get(aliveKey(node)),
       store().get(ownerKey(node)),
-      store().list(resourcesPrefix('nodes')),
+      nodes(),
     ]);
     const facts: NameFacts = {
       node,
@@ -29,11 +28,7 @@ export const name: Check<Subject> = {
     };
     return [
       judgeName(facts),
-      judgeAddresses(
-        node,
-        nodes.entries.flatMap(({ value }) => nodeIn(value)),
-        new Set((await netlink.addresses()).map(({ address }) => address)),
-      ),
+      judgeAddresses(node, known, new Set((await netlink.addresses()).map(({ address }) => address))),
     ];
   },
 };
@@ -111,13 +106,5 @@ function idIn(text: string): string | undefined {
     return isObject(value) && typeof value.id === 'string' ? value.id : undefined;
   } catch {
     return undefined;
-  }
-}
-
-function nodeIn(text: string): CalicoNode[] {
-  try {
-    return [parseNode(text) ?? []].flat();
-  } catch {
-    return [];
   }
 }

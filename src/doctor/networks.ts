@@ -1,4 +1,4 @@
-import { nameConflict } from '../agent/network-sync.js';
+import { nameDiffers, nameTaken } from '../agent/network-sync.js';
 import { SHARED_NETWORKS_PREFIX } from '../datastore/keys.js';
 import { isCalicoDriver } from '../docker/defined-network.js';
 import type { DefinedNetwork } from '../docker/defined-network.js';
@@ -30,7 +30,7 @@ export function judgeNetworks(shared: readonly SharedNetwork[], here: readonly D
         `network ${network.name} of the cluster, made on ${network.createdBy}, is not on this host`,
         "it is made within a second; if it is not, the daemon's log says why",
       );
-    const conflict = nameConflict(network, copy, isOurs(copy));
+    const conflict = isOurs(copy) ? nameDiffers(network, copy) : nameTaken(network, copy);
     return conflict ? warning(conflict.text, conflict.remedy) : [];
   });
   return found.length > 0 ? found : [ok(`${wanted.length} of the cluster, and this host has them all`)];

@@ -1,8 +1,7 @@
-import { AFFINITIES_PREFIX, aliveKey, parseAffinityKey, resourcesPrefix } from '../datastore/keys.js';
+import { AFFINITIES_PREFIX, aliveKey, parseAffinityKey } from '../datastore/keys.js';
 import { covers, formatCidr } from '../ipam/cidr.js';
 import type { Cidr } from '../ipam/cidr.js';
 import type { IpPool } from '../model/ip-pool.js';
-import { parseNode } from '../model/node.js';
 import type { CalicoNode } from '../model/node.js';
 import { MODES } from '../routing/networking-mode.js';
 import { ok, warning } from './finding.js';
@@ -15,15 +14,11 @@ const NAMED = 5;
 /**
  * Containers of all live hosts are reached, as far as Nodes and pools tell. Two round trips, and one for each 1,000 blocks.
  */
-export const peers: Check<Pick<Subject, 'config' | 'store' | 'pools'>> = {
+export const peers: Check<Pick<Subject, 'config' | 'store' | 'nodes' | 'pools'>> = {
   name: 'other hosts',
-  async look({ config, store, pools }) {
+  async look({ config, store, nodes, pools }) {
     const prefix = aliveKey('');
-    const [nodes, alive, known] = await Promise.all([
-      store().list(resourcesPrefix('nodes')),
-      store().list(prefix),
-      pools(),
-    ]);
+    const alive = await store().list(prefix);
     const blocks = new Map<string, Cidr[]>();
     for (const { key } of alive.entries) blocks.set(key.slice(prefix.length), []);
     for await (const { entries } of store().pages(AFFINITIES_PREFIX))
@@ -31,7 +26,7 @@ export const peers: Check<Pick<Subject, 'config' | 'store' | 'pools'>> = {
         const affinity = parseAffinityKey(key);
         if (affinity) blocks.get(affinity.node)?.push(affinity.cidr);
       }
-    return judgePeers(config.nodeName, nodes.entries.flatMap(nodeIn), blocks, known);
+    return judgePeers(config.nodeName, await nodes(), blocks, await pools());
   },
 };
 
@@ -49,14 +44,14 @@ export function judgePeers(
   if (!here || others.length === 0) return [ok(`${others.length} are alive`)];
   const found = others.flatMap(([name, theirs]) => {
     const why = whyNot(here, byName.get(name), theirs, pools);
-    return why === undefined ? [] : [{ name, why }];
+    return why === undefined ? [] : [`containers on ${name}: ${why}`];
   });
   if (found.length === 0)
     return [ok(`${others.length} are alive, and there is a way to the containers of each`)];
-  const more = found.length > NAMED ? [`and ${found.length - NAMED} more`] : [];
-  return [...found.slice(0, NAMED).map(({ name, why }) => `${name}: ${why}`), ...more].map(text =>
+  const more = found.length > NAMED ? [`and ${found.length - NAMED} more are not reached`] : [];
+  return [...found.slice(0, NAMED), ...more].map(text =>
     warning(
-      text.startsWith('and ') ? `${text} are not reached` : `containers on ${text}`,
+      text,
       'calico-libnetwork node status shows the way to each host; docs/cluster.md says what it takes',
     ),
   );
@@ -78,12 +73,4 @@ function whyNot(
       return `those of IPPool ${formatCidr(pool.cidr)} are not reached: ${hop.unreachable}`;
   }
   return undefined;
-}
-
-function nodeIn({ value }: { readonly value: string }): CalicoNode[] {
-  try {
-    return [parseNode(value) ?? []].flat();
-  } catch {
-    return [];
-  }
 }

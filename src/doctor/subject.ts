@@ -10,6 +10,8 @@ import { createEtcdStore } from '../datastore/etcd.js';
 import { createLogger } from '../log.js';
 import { parseIpPool } from '../model/ip-pool.js';
 import type { IpPool } from '../model/ip-pool.js';
+import { parseNode } from '../model/node.js';
+import type { CalicoNode } from '../model/node.js';
 import { askDocker } from './docker-api.js';
 import type { DockerFacts } from './docker-api.js';
 import { daemonOn, processes, shortName } from './processes.js';
@@ -30,6 +32,8 @@ export interface Subject {
   store(): Store;
   /** All IPPools that parse. Throws DatastoreError. One round trip. */
   pools(): Promise<readonly IpPool[]>;
+  /** All Nodes that parse. Throws DatastoreError. One round trip. */
+  nodes(): Promise<readonly CalicoNode[]>;
   readonly netlink: RtNetlink;
   /** The host's interfaces. */
   links(): Promise<readonly Link[]>;
@@ -58,10 +62,8 @@ export async function withSubject<T>(
       docker: once(() => askDocker(config.dockerHost)),
       etcd,
       store: openStore,
-      pools: once(async () => {
-        const { entries } = await openStore().list(resourcesPrefix('ippools'));
-        return entries.flatMap(({ value }) => parsed(value) ?? []);
-      }),
+      pools: once(() => readable(openStore(), 'ippools', parseIpPool)),
+      nodes: once(() => readable(openStore(), 'nodes', parseNode)),
       netlink,
       links: once(() => netlink.links()),
     });
@@ -71,12 +73,20 @@ export async function withSubject<T>(
   }
 }
 
-function parsed(text: string): IpPool | undefined {
-  try {
-    return parseIpPool(text);
-  } catch {
-    return undefined;
-  }
+/** All resources of a kind that parse. One round trip. */
+async function readable<T>(
+  store: Store,
+  plural: Parameters<typeof resourcesPrefix>[0],
+  parse: (text: string) => T | undefined,
+): Promise<T[]> {
+  const { entries } = await store.list(resourcesPrefix(plural));
+  return entries.flatMap(({ value }) => {
+    try {
+      return parse(value) ?? [];
+    } catch {
+      return [];
+    }
+  });
 }
 
 /** By its pid file; else any of that name, which may be one in a container. */

@@ -2,9 +2,9 @@
 const MEMORY = 600_000;
 
 /**
- * Endpoints, addresses, networks and their subnets that Docker said are gone when it could not be done, for want of the datastore. It
- * never says so again: the reconciler does it as soon as it can, without a grace time. Lost with the process, which only
- * means that it takes that time.
+ * Endpoints, addresses, networks and their subnets that Docker said are gone when it could not be done, for want of the
+ * datastore. It never says so again: the reconciler does it as soon as it can, without a grace time. Lost with the process,
+ * which only means that it takes that time.
  */
 export class SaidGone {
   private readonly since = new Map<string, number>();

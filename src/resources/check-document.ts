@@ -1,4 +1,3 @@
-import { ENDPOINT_NAMESPACE } from '../datastore/keys.js';
 import { isObject, objectOrEmpty, textOr } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import type { Kind, ResourceDocument } from './kind.js';
@@ -53,12 +52,8 @@ export function checkDocument(value: unknown, namespace: string, say: Say): Reso
   if (!kind.isNamespaced && metadata.namespace !== undefined)
     say({ path: ['metadata', 'namespace'], text: `${kind.kind} resources have no namespace: take it out` });
   const own = textOr(metadata.namespace) || namespace;
-  if (kind.kind === 'NetworkPolicy' && own !== ENDPOINT_NAMESPACE)
-    say({
-      path: ['metadata', 'namespace'],
-      text: `a policy of namespace ${own} selects no container of Docker's: these are in ${ENDPOINT_NAMESPACE}`,
-      isNote: true,
-    });
+  const note = kind.namespaceNote?.(own);
+  if (note !== undefined) say({ path: ['metadata', 'namespace'], text: note, isNote: true });
   return {
     ...{ kind, name, spec: objectOrEmpty(checked.spec), status: checked.status },
     metadata: { ...metadata, name, ...(kind.isNamespaced ? { namespace: own } : {}) },

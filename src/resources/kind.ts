@@ -31,6 +31,8 @@ export interface Kind {
   /** What else it may be called on the command line, lower case. */
   readonly aliases: readonly string[];
   readonly isNamespaced: boolean;
+  /** What a person should know of a resource in this namespace, if anything. */
+  namespaceNote?(namespace: string): string | undefined;
   /** Why it cannot be written, where it cannot. */
   readonly readOnly?: string;
   /** What is wrong with a name; nothing where it is one. */

@@ -1,3 +1,4 @@
+import { ENDPOINT_NAMESPACE } from '../datastore/keys.js';
 import { textOr } from '../model/json.js';
 import type { JsonObject } from '../model/json.js';
 import { NAME, specColumn } from './kind.js';
@@ -101,6 +102,10 @@ export const networkPolicy: Kind = {
   plural: 'networkpolicies',
   aliases: ['networkpolicy', 'policy', 'np', 'nps', 'policies', 'pol', 'pols'],
   isNamespaced: true,
+  namespaceNote: namespace =>
+    namespace === ENDPOINT_NAMESPACE
+      ? undefined
+      : `a policy of namespace ${namespace} selects no container of Docker's: these are in ${ENDPOINT_NAMESPACE}`,
   wrongName,
   shownName: shownPolicyName,
   labels: anyLabels,

@@ -26,6 +26,7 @@ test('an etcd that is out of reach is named, before the doctor loses patience', 
     etcd: () => ({ endpoints: ['http://127.0.0.1:1'] }),
     store: () => store,
     pools: unused,
+    nodes: unused,
     netlink,
     links: unused,
   };
